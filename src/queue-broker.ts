@@ -43,6 +43,8 @@ export interface ReceiveOptions {
 export interface BrokerCapabilities {
   /** Only the pushing process can consume: tasks run inside `enqueue`. */
   readonly sync: boolean;
+  /** Other processes push to and receive from the same queues. */
+  readonly shared: boolean;
   readonly maxBatch: number;
   readonly maxBodyBytes: number;
   readonly maxDelayMs: number;

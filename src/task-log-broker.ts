@@ -142,14 +142,20 @@ export interface RenewAnswer {
   readonly kind: 'renewed' | 'lost' | 'cancel';
 }
 
-/** Operators' acts. `retry` sends a failed or cancelled task again under its id, with fresh attempts. */
-export type TaskAct = 'cancel' | 'retry' | 'archive';
+/**
+ * Changes from outside a run. `retry` sends a failed or cancelled task again under its id, with fresh attempts.
+ * `fail` ends an `enqueued` task that nobody holds (its push was refused): failed, a fresh token, no message owed.
+ */
+export type TaskAct = 'cancel' | 'retry' | 'archive' | 'fail';
 
 export interface ChangeOptions {
   /** Cancels or archives whatever the status; a running task is fenced by it. */
   readonly force?: boolean;
   /** For `retry`: when the new message is owed; null when it is pushed in the same commit. */
   readonly owedInMs?: number | null;
+  /** For `fail`: written to the row. */
+  readonly report?: string;
+  readonly deadReason?: string;
 }
 
 export interface ChangeAnswer {
@@ -212,6 +218,8 @@ export interface OwedRow {
  */
 export interface TaskLogBroker {
   readonly id: string;
+  /** Other processes see the same rows. A log that is not shared cannot guard a queue that is. */
+  readonly shared: boolean;
   readonly store?: Store;
   /** Creates what the rows need. Repeatable, from many processes at once. */
   createContainer(): Promise<void>;
