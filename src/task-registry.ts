@@ -1,0 +1,71 @@
+import { InvalidArgumentError, TaskError } from './errors.ts';
+import { checkTaskName, definitionOfCallable } from './task.ts';
+import type { ActionClass, Action, DefinedTask, TaskClass, TaskContext, TaskDefinition } from './task.ts';
+
+export type Registrable = TaskClass | ActionClass | Action<never> | DefinedTask<never, unknown>;
+
+/**
+ * Task name → definition: the allow-list of what this process may run. A name that came with a message is looked up
+ * here and nowhere else; it never chooses a class by itself.
+ */
+export class TaskRegistry {
+  readonly #byName = new Map<string, TaskDefinition>();
+
+  /**
+   * Registers a task class, an action or a defined task under its name and its aliases. Repeatable.
+   * @throws InvalidArgumentError `TASK_DUPLICATE` when another task has one of the names.
+   */
+  register(task: Registrable): this {
+    return this.add(definitionOfCallable(task));
+  }
+
+  /** Registers a plain function under a name. */
+  registerFunction(name: string, run: (parameters: never, context: TaskContext) => unknown): this {
+    return this.add({
+      name: checkTaskName(name),
+      aliases: [],
+      options: {},
+      schema: undefined,
+      source: run,
+      getQueueName: () => undefined,
+      run: (parameters, context) => run(parameters as never, context),
+    });
+  }
+
+  add(definition: TaskDefinition): this {
+    for (const name of [definition.name, ...definition.aliases]) {
+      const known = this.#byName.get(name);
+      if (known !== undefined && known.source !== definition.source) {
+        throw new InvalidArgumentError(
+          'TASK_DUPLICATE',
+          `The name "${name}" of task "${definition.name}" belongs to task "${known.name}" already.`,
+          { place: { taskName: name } },
+        );
+      }
+    }
+    for (const name of [definition.name, ...definition.aliases]) {
+      if (!this.#byName.has(name)) this.#byName.set(name, definition);
+    }
+    return this;
+  }
+
+  find(name: string): TaskDefinition | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** @throws TaskError `TASK_UNKNOWN` */
+  get(name: string): TaskDefinition {
+    const definition = this.#byName.get(name);
+    if (definition === undefined) {
+      throw new TaskError('TASK_UNKNOWN', `No task is registered as "${name}".`, {
+        place: { taskName: name },
+      });
+    }
+    return definition;
+  }
+
+  /** Names without aliases, in the order of their registration. */
+  get names(): readonly string[] {
+    return [...new Set([...this.#byName.values()].map((definition) => definition.name))];
+  }
+}
