@@ -15,7 +15,7 @@ export interface Outcome<Answer> {
 
 export type Changes = Partial<TaskLogEntry>;
 
-export function changed(row: Row, now: number, changes: Changes, token = row.token): Row {
+export function changed(row: Row, now: number, changes: Changes, token: string | null = row.token): Row {
   return { entry: { ...row.entry, ...changes, updatedAt: now }, token };
 }
 

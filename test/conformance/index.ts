@@ -1,0 +1,4 @@
+export { queueBrokerConformance } from './queue-broker.ts';
+export { recordStoreConformance } from './record-store.ts';
+export type { RecordScene } from './record-store.ts';
+export type { BrokerScene, Open, Scene } from './scene.ts';
