@@ -1,6 +1,6 @@
-import { InMemoryQueueBroker, InMemoryRecordStore } from '../../brokers/memory.ts';
+import { InMemoryQueueBroker, InMemoryRecordStore, InMemoryTaskLogBroker } from '../../brokers/memory.ts';
 import type { Clock } from '../../src/environment.ts';
-import { queueBrokerConformance, recordStoreConformance } from '../conformance/index.ts';
+import { queueBrokerConformance, recordStoreConformance, taskLogConformance } from '../conformance/index.ts';
 
 class FakeClock implements Clock {
   #now = Date.UTC(2026, 0, 1);
@@ -33,4 +33,10 @@ for (const sync of [false, true]) {
 recordStoreConformance('memory', async () => {
   const clock = new FakeClock();
   return { records: new InMemoryRecordStore({ clock }), close: async () => undefined, pass: clock.pass };
+});
+
+taskLogConformance('memory', async () => {
+  const clock = new FakeClock();
+  const log = new InMemoryTaskLogBroker({ clock });
+  return { log, close: () => log.close(), pass: clock.pass };
 });
