@@ -108,9 +108,9 @@ describe('a batcher', () => {
   it('cuts batches by items and by bytes, and sends a larger item alone', async () => {
     const { flushes, flush } = gated();
     const batcher = new Batcher({ flush, maxItems: 3, maxBytes: 10, sizeOf: (item) => item, concurrency: 9 });
-    const answers = [1, 1, 1, 1, 5, 5, 25, 2].map((item) => batcher.add(item));
+    const answers = [1, 1, 1, 1, 5, 5, 5, 25, 2].map((item) => batcher.add(item));
     await setImmediate();
-    expect(itemsOf(flushes)).toEqual([[1, 1, 1], [1, 5], [5], [25], [2]]);
+    expect(itemsOf(flushes)).toEqual([[1, 1, 1], [1, 5], [5, 5], [25], [2]]);
     for (const sent of flushes) sent.finish();
     await Promise.all(answers);
   });
