@@ -1,3 +1,5 @@
+export { ledgerConformance } from './ledger.ts';
+export type { LedgerScene } from './ledger-scene.ts';
 export { queueBrokerConformance } from './queue-broker.ts';
 export { recordStoreConformance } from './record-store.ts';
 export type { RecordScene } from './record-store.ts';
