@@ -185,7 +185,7 @@ function isHeaders(value: unknown): value is Record<string, string> {
 }
 
 /**
- * A copy of the value, made of what JSON can carry. Throws InvalidArgumentError with the path of anything else: big integers, functions,
+ * A copy of the value, just as it comes out of JSON again. Throws InvalidArgumentError with the path of anything else: big integers, functions,
  * symbols, NaN, infinities, cycles, undefined in lists, and instances of classes, dates included. Undefined properties are left out.
  */
 export function checkJson(
@@ -205,7 +205,8 @@ interface Walk {
 
 function copyJson(value: unknown, walk: Walk): JsonValue {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
-  if (typeof value === 'number') return Number.isFinite(value) ? value : refuse(walk, `is ${value}`);
+  // Adding 0 turns -0 into 0, as JSON does.
+  if (typeof value === 'number') return Number.isFinite(value) ? value + 0 : refuse(walk, `is ${value}`);
   if (typeof value === 'bigint') return refuse(walk, 'is a BigInt');
   if (typeof value !== 'object') {
     return refuse(walk, value === undefined ? 'is undefined' : `is a ${typeof value}`);

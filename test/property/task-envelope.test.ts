@@ -10,11 +10,9 @@ const KNOWN = 'v id n p l o c pa m pr g pv h t r to'.split(' ');
 const texts = fc.string({ unit: 'binary' });
 const filled = fc.string({ unit: 'binary', minLength: 1 });
 const textOrNull = fc.option(texts, { nil: null });
-// A zero below zero is a zero in JSON.
-const numbers = fc
-  .double({ noNaN: true, noDefaultInfinity: true })
-  .map((number) => (Object.is(number, -0) ? 0 : number));
-const json = fc.jsonValue({ stringUnit: 'binary' }).map((value) => value as JsonValue);
+// Without -0, which JSON writes as 0.
+const numbers = fc.double({ noNaN: true, noDefaultInfinity: true }).map((number) => number + 0);
+const json = fc.json({ stringUnit: 'binary' }).map((text) => JSON.parse(text) as JsonValue);
 
 const envelopes: fc.Arbitrary<Envelope> = fc.record(
   {
@@ -127,7 +125,7 @@ it('reads an envelope that was cut or changed in one place, or refuses it with a
   );
 });
 
-it('takes of any value only what JSON gives back unchanged', () => {
+it('takes of any value only what JSON carries, and gives it as JSON gives it back', () => {
   const anything = fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true });
   fc.assert(
     fc.property(fc.oneof(anything, json), (value) => {
@@ -138,7 +136,7 @@ it('takes of any value only what JSON gives back unchanged', () => {
         expect(error).toBeInstanceOf(InvalidArgumentError);
         return;
       }
-      expect(JSON.parse(JSON.stringify(value))).toEqual(JSON.parse(JSON.stringify(checked)));
+      expect(JSON.parse(JSON.stringify(value))).toEqual(checked);
     }),
     { numRuns: 1_000 },
   );

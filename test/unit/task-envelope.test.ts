@@ -224,6 +224,10 @@ describe('checking for JSON', () => {
     expect(checkJson([shared, shared, { shared }], 'parameters')).toEqual([shared, shared, { shared }]);
   });
 
+  it('takes -0 for 0, as JSON does', () => {
+    expect(checkJson([-0], 'parameters')).toEqual([0]);
+  });
+
   it('gives a copy that later changes do not reach', () => {
     const items = [1];
     const copy = checkJson({ items }, 'parameters');
