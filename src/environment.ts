@@ -45,6 +45,7 @@ export const systemClock: Clock = {
         signal?.removeEventListener('abort', finish);
         resolve();
       };
+      // An endless wait ends by its signal only, but still keeps the process alive.
       const timer = setTimeout(finish, Math.min(Math.max(0, ms), MAX_TIMER_MS));
       signal?.addEventListener('abort', finish, { once: true });
     }),
@@ -82,4 +83,24 @@ export function newId(now: number = Date.now()): string {
   bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
   const hex = bytes.toString('hex');
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
+
+/** Whether `work` ended, well or badly, before `ms` were over. */
+export async function endsWithin(work: Promise<unknown>, ms: number, clock: Clock): Promise<boolean> {
+  const timer = new AbortController();
+  const ended = work.then(
+    () => true,
+    () => true,
+  );
+  const inTime = await Promise.race([ended, clock.sleep(ms, timer.signal).then(() => false)]);
+  timer.abort();
+  return inTime;
+}
+
+/** Resolves when the signal is aborted. */
+export function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

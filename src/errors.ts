@@ -185,6 +185,10 @@ export const ERRORS = {
     cause: 'Another worker took the task over, or an operator ended it, while it ran here.',
     mend: 'Nothing to do: what this run would have written was refused. Raise `leaseMs` when it happens often.',
   },
+  WORKER_STOPPING: {
+    cause: 'The worker was told to stop and its shutdown time is over.',
+    mend: 'Nothing to do: the task is given back and another worker runs it. Raise `shutdownMs` when it needs longer.',
+  },
   ROW_GONE: {
     cause: 'A message came without its row in the task log, and it is too old to be adopted.',
     mend: 'Check whether rows were deleted by hand or a backup was restored.',

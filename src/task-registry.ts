@@ -1,6 +1,14 @@
 import { InvalidArgumentError, TaskError } from './errors.ts';
 import { checkTaskName, definitionOfCallable } from './task.ts';
-import type { ActionClass, Action, DefinedTask, TaskClass, TaskContext, TaskDefinition } from './task.ts';
+import type {
+  Action,
+  ActionClass,
+  DefinedTask,
+  SchemaIssue,
+  TaskClass,
+  TaskContext,
+  TaskDefinition,
+} from './task.ts';
 
 export type Registrable = TaskClass | ActionClass | Action<never> | DefinedTask<never, unknown>;
 
@@ -68,4 +76,24 @@ export class TaskRegistry {
   get names(): readonly string[] {
     return [...new Set([...this.#byName.values()].map((definition) => definition.name))];
   }
+}
+
+/**
+ * What the handler gets for these parameters: the output of the task's validator, or the parameters themselves.
+ * @throws TaskError `PARAMETERS_INVALID` with every issue and its path.
+ */
+export async function validateParameters(definition: TaskDefinition, parameters: unknown): Promise<unknown> {
+  if (definition.schema === undefined) return parameters;
+  const result = await definition.schema['~standard'].validate(parameters);
+  if (result.issues === undefined) return result.value;
+  throw new TaskError(
+    'PARAMETERS_INVALID',
+    `Parameters of task "${definition.name}": ${result.issues.map(describeIssue).join('; ')}`,
+    { place: { taskName: definition.name } },
+  );
+}
+
+function describeIssue({ message, path = [] }: SchemaIssue): string {
+  const keys = path.map((part) => String(typeof part === 'object' ? part.key : part));
+  return keys.length === 0 ? message : `${keys.join('.')}: ${message}`;
 }

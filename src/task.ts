@@ -6,10 +6,10 @@ import type { RetryOptions } from './retry.ts';
 
 /** What users write. Everything here is recognised by a `Symbol.for` brand, since two copies of this package in one process are common. */
 
-const TASK: unique symbol = Symbol.for('signalbox.task') as never;
-const TASK_CLASS: unique symbol = Symbol.for('signalbox.task-class') as never;
-const ACTION: unique symbol = Symbol.for('signalbox.action') as never;
-const DEFINITION: unique symbol = Symbol.for('signalbox.task-definition') as never;
+const TASK: symbol = Symbol.for('signalbox.task');
+const TASK_CLASS: symbol = Symbol.for('signalbox.task-class');
+const ACTION: symbol = Symbol.for('signalbox.action');
+const DEFINITION: symbol = Symbol.for('signalbox.task-definition');
 
 declare const tokenType: unique symbol;
 
@@ -103,7 +103,6 @@ export interface Task<P = unknown, R = unknown> {
   readonly label: string;
   readonly definition: TaskDefinition;
   run(context: TaskContext): R;
-  readonly [TASK]: true;
 }
 
 type OptionalWhenEmpty<P> = {} extends P ? [parameters?: P] : [parameters: P];
@@ -118,8 +117,6 @@ export abstract class AbstractTask<P extends object = Record<string, unknown>> i
   static readonly aliases: readonly string[] = [];
   static readonly options: TaskOptions = {};
   static readonly parametersSchema: StandardSchema | undefined = undefined;
-  static readonly [TASK_CLASS] = true;
-  readonly [TASK] = true;
 
   /** Unique; made here, so that it is known before the task is enqueued. */
   readonly id: string = newId();
@@ -194,8 +191,6 @@ export abstract class Action<P = unknown> {
   static readonly aliases: readonly string[] = [];
   static readonly options: TaskOptions = {};
   static readonly parametersSchema: StandardSchema | undefined = undefined;
-  static readonly [ACTION] = true;
-  readonly [ACTION] = true;
 
   abstract run(parameters: P, context: TaskContext): unknown;
 
@@ -225,7 +220,6 @@ export interface TaskSettings<P, R, Input = P> extends TaskOptions {
 export interface DefinedTask<Input, R> {
   (parameters: Input): CallbackTask<Input, R>;
   readonly definition: TaskDefinition;
-  readonly [DEFINITION]: true;
 }
 
 /** A task from a plain function. */
@@ -245,13 +239,12 @@ export function defineTask<P, R, Input = P>(settings: TaskSettings<P, R, Input>)
     getQueueName: (given) => queue?.(given as P),
     run: (given, context) => run(given as P, context),
   };
-  const create = (given: Input): CallbackTask<Input, R> => new CallbackTask(definition, given);
-  return Object.assign(create, { definition, [DEFINITION]: true as const });
+  const create = (given: Input): CallbackTask<Input, R> => new CallbackTask<Input, R>(definition, given);
+  return brand(Object.assign(create, { definition }), DEFINITION);
 }
 
 /** One call of an action or a defined task. `dispatcher.createTask` makes and enqueues it. */
 export class CallbackTask<P = unknown, R = unknown> implements Task<P, R> {
-  readonly [TASK] = true;
   readonly id: string = newId();
   readonly definition: TaskDefinition;
   readonly parameters: P;
@@ -275,11 +268,24 @@ export class CallbackTask<P = unknown, R = unknown> implements Task<P, R> {
   }
 }
 
+interface Runnable<P, R> {
+  run(parameters: P, context: TaskContext): R;
+}
+
 /** What `createTask` takes: an action (or its class) or a defined task. */
 export type Callable<P = unknown, R = unknown> =
-  | { run(parameters: P, context: TaskContext): R; readonly [ACTION]: true }
-  | (new () => { run(parameters: P, context: TaskContext): R; readonly [ACTION]: true })
-  | DefinedTask<P, R>;
+  Runnable<P, R> | (new () => Runnable<P, R>) | DefinedTask<P, R>;
+
+brand(AbstractTask, TASK_CLASS);
+brand(AbstractTask.prototype, TASK);
+brand(CallbackTask.prototype, TASK);
+brand(Action, ACTION);
+brand(Action.prototype, ACTION);
+
+/** A mark that subclasses and instances inherit. */
+function brand<T extends object>(target: T, mark: symbol): T {
+  return Object.defineProperty(target, mark, { value: true });
+}
 
 export function isTask(value: unknown): value is Task {
   return typeof value === 'object' && value !== null && TASK in value;

@@ -1,0 +1,117 @@
+import type { BoundQueue } from './queue.ts';
+import type { KeptTask } from './lease-keeper.ts';
+import type { LeasedTask } from './task-runner.ts';
+
+/** A claimed task in a worker's hand. */
+export interface TaskInHand {
+  readonly leased: LeasedTask;
+  readonly bound: BoundQueue;
+  readonly kept: KeptTask;
+  readonly abort: AbortController;
+}
+
+/** Tasks are taken ahead of free slots only as far as they can start within this time, so that what arrives meanwhile with a higher priority or weight waits no longer. */
+const AHEAD_MS = 250;
+const MOST_AHEAD = 100;
+/** Weight of the newest run in the running mean. */
+const SMOOTHING = 0.1;
+
+/** What a worker holds: tasks that run, tasks that wait for a slot, and how many more it may take. */
+export class Hand {
+  readonly #concurrency: number;
+  readonly #unstarted: TaskInHand[] = [];
+  readonly #running = new Set<TaskInHand>();
+  /** Slots given to tasks whose start is being written. */
+  #starting = 0;
+  /** Slots whose handler ignored its abort. */
+  #lost = 0;
+  #meanMs: number | undefined;
+
+  constructor(concurrency: number) {
+    this.#concurrency = concurrency;
+  }
+
+  get size(): number {
+    return this.#unstarted.length + this.#running.size + this.#starting;
+  }
+
+  get running(): readonly TaskInHand[] {
+    return [...this.#running];
+  }
+
+  /** Slots for tasks of the next draw; those that wait already come first. */
+  get freeSlots(): number {
+    return Math.max(0, this.#slotsLeft - this.#unstarted.length);
+  }
+
+  get hasNoUsableSlot(): boolean {
+    return this.#lost >= this.#concurrency;
+  }
+
+  /** How many more may be taken; 0 as well while enough are waiting to make the next draw worth its round trip. */
+  room(takesAhead: boolean): number {
+    const ahead = takesAhead ? this.#ahead() : 0;
+    if (ahead > 0 && this.#unstarted.length > ahead / 2) return 0;
+    return Math.max(0, this.#concurrency + ahead - this.#lost - this.size);
+  }
+
+  add(task: TaskInHand): void {
+    this.#unstarted.push(task);
+  }
+
+  /** The next task to start, with a slot reserved for it. */
+  takeForStart(): TaskInHand | undefined {
+    if (this.#slotsLeft <= 0) return undefined;
+    const task = this.#unstarted.shift();
+    if (task !== undefined) this.#starting += 1;
+    return task;
+  }
+
+  /** A slot for a task whose start is committed already. */
+  reserveSlot(): void {
+    this.#starting += 1;
+  }
+
+  /** Its start could not be written: it waits on, first in line. */
+  putBack(task: TaskInHand): void {
+    this.#starting -= 1;
+    this.#unstarted.unshift(task);
+  }
+
+  /** It will not run after all. */
+  releaseSlot(): void {
+    this.#starting -= 1;
+  }
+
+  began(task: TaskInHand): void {
+    this.#starting -= 1;
+    this.#running.add(task);
+  }
+
+  ended(task: TaskInHand, durationMs: number): void {
+    this.#running.delete(task);
+    this.#meanMs =
+      this.#meanMs === undefined ? durationMs : this.#meanMs + SMOOTHING * (durationMs - this.#meanMs);
+  }
+
+  loseSlot(): void {
+    this.#lost += 1;
+  }
+
+  regainSlot(): void {
+    this.#lost -= 1;
+  }
+
+  takeUnstarted(): readonly TaskInHand[] {
+    return this.#unstarted.splice(0);
+  }
+
+  get #slotsLeft(): number {
+    return this.#concurrency - this.#running.size - this.#starting - this.#lost;
+  }
+
+  #ahead(): number {
+    if (this.#meanMs === undefined) return 0;
+    return Math.min(MOST_AHEAD, Math.floor((this.#concurrency * AHEAD_MS) / Math.max(this.#meanMs, 1)));
+  }
+}

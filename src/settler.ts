@@ -1,0 +1,129 @@
+import type { Clock, Logger } from './environment.ts';
+import { BrokerError } from './errors.ts';
+import type { EventBus } from './events.ts';
+import type { BoundQueue } from './queue.ts';
+import { Report } from './report.ts';
+import type { TaskLines } from './task-lines.ts';
+import type { Settlement } from './task-log-broker.ts';
+import type { LeasedTask, RunEnd, RunnableTask } from './task-runner.ts';
+import type { TaskStatus } from './task-status.ts';
+
+export interface SettlerOptions {
+  readonly workerId: string;
+  readonly lines: TaskLines;
+  readonly events: EventBus;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+/** What is known about the run that is settled; `end` is absent for tasks whose handler was not called. */
+export interface SettledRun {
+  readonly leased: LeasedTask;
+  readonly runnable?: RunnableTask;
+  readonly end?: RunEnd;
+}
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+
+/** Writes how runs ended, through outages of the storage, and tells of it once it is true. */
+export class Settler {
+  readonly #options: SettlerOptions;
+
+  constructor(options: SettlerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Resolves to the row's new status, or undefined when the claim was lost and nothing was written.
+   * Tries until it is written or `giveUp` is aborted: a run that is not settled would be run again.
+   */
+  async settle(
+    bound: BoundQueue,
+    settlement: Settlement,
+    run: SettledRun,
+    giveUp: AbortSignal,
+  ): Promise<TaskStatus | undefined> {
+    const { lines, logger, workerId } = this.#options;
+    if (lines.has(settlement.task)) await lines.flush(settlement.task);
+    const answer = await this.#write(bound, settlement, giveUp);
+    const where = {
+      task: settlement.task.id,
+      queue: bound.name,
+      worker: workerId,
+      attempt: run.runnable?.attempt,
+    };
+    if (answer === undefined) {
+      logger.warn(where, 'The claim was lost; another worker has the task and nothing was written');
+      return undefined;
+    }
+    logger.debug({ ...where, status: answer }, 'settled');
+    this.#tell(bound, settlement, run, answer);
+    return answer;
+  }
+
+  async #write(
+    bound: BoundQueue,
+    settlement: Settlement,
+    giveUp: AbortSignal,
+  ): Promise<TaskStatus | undefined> {
+    const { clock, logger, events } = this.#options;
+    let writing = settlement;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      try {
+        const answer = await bound.settle(writing);
+        return answer.log === 'written' ? answer.status : undefined;
+      } catch (error) {
+        const where = { err: error, task: settlement.task.id, queue: bound.name };
+        events.emit('broker:error', { operation: 'settle', queue: bound.name, error });
+        if (giveUp.aborted) throw error;
+        const isTransient = error instanceof BrokerError && error.transient;
+        if (!isTransient && writing === settlement && 'report' in settlement) {
+          logger.error(where, 'The report was refused; storing the status without it');
+          writing = withoutReport(settlement);
+          continue;
+        }
+        logger.warn(where, 'A task could not be settled; trying again');
+        await clock.sleep(pauseMs, giveUp);
+      }
+    }
+  }
+
+  #tell(
+    bound: BoundQueue,
+    settlement: Settlement,
+    { leased, runnable, end }: SettledRun,
+    status: TaskStatus,
+  ): void {
+    const { events, workerId } = this.#options;
+    const event = {
+      taskId: leased.held.id,
+      taskName: runnable?.definition.name ?? 'unknown',
+      queue: bound.name,
+      ...(runnable === undefined ? {} : { label: runnable.envelope.label }),
+      workerId,
+    };
+    const attempt = runnable?.attempt ?? leased.attempts + leased.lapses;
+    if (status === 'cancelled') {
+      events.emit('task:cancelled', event);
+    } else if (settlement.kind === 'retry') {
+      events.emit('task:retrying', { ...event, attempt, afterMs: settlement.afterMs, error: end?.error });
+    } else if (settlement.kind === 'completed' || settlement.kind === 'failed') {
+      const report =
+        end?.report ??
+        Report.fromJSON(settlement.report) ??
+        Report.createFailure(settlement.deadReason ?? '');
+      const ended = { ...event, attempt, durationMs: end?.durationMs ?? 0, report };
+      if (settlement.kind === 'completed') events.emit('task:completed', ended);
+      else {
+        const { deadReason } = settlement;
+        events.emit('task:failed', { ...ended, ...(deadReason === undefined ? {} : { deadReason }) });
+      }
+    }
+  }
+}
+
+function withoutReport(settlement: Extract<Settlement, { readonly report: string }>): Settlement {
+  const report = Report.createFailure('The report of this run could not be stored.');
+  return { ...settlement, report: JSON.stringify(report) };
+}

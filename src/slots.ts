@@ -1,0 +1,285 @@
+import { RowlessDeliveries } from './dead-letter.ts';
+import { endsWithin, whenAborted } from './environment.ts';
+import { Hand } from './hand.ts';
+import type { TaskInHand } from './hand.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
+import type { DrawnTask } from './ledger.ts';
+import type { BoundQueue } from './queue.ts';
+import type { WorkerParts } from './queue-dispatcher.ts';
+import { Settler } from './settler.ts';
+import type { Settlement } from './task-log-broker.ts';
+import { cancelled, claimLost, isSettlement, workerStopping } from './task-runner.ts';
+import type { LeasedTask, RunEnd, RunnableTask } from './task-runner.ts';
+import type { WorkerSettings } from './worker-options.ts';
+
+export interface SlotsOptions {
+  readonly settings: WorkerSettings;
+  readonly parts: WorkerParts;
+  /** Whether tasks may begin now; when not, those that have not begun are given back. */
+  readonly mayStart: () => boolean;
+  /** A task was dealt with: its handler ended, or it ended without one. */
+  readonly onProcessed: () => void;
+  /** A task has left the hand, dealt with or not. */
+  readonly onLeft: () => void;
+  /** Every slot is held by a handler that ignores its abort. */
+  readonly onAllLost: () => void;
+  readonly onOutage: (bound: BoundQueue, error: unknown) => void;
+}
+
+const START_AGAIN_MS = 200;
+
+/** The slots of one worker: takes claimed tasks, starts them as slots get free, runs and settles them. */
+export class Slots {
+  readonly #options: SlotsOptions;
+  readonly #parts: WorkerParts;
+  readonly #workerId: string;
+  readonly #hand: Hand;
+  readonly #keeper: LeaseKeeper;
+  readonly #settler: Settler;
+  readonly #rowless: RowlessDeliveries;
+  readonly #open = new Set<Promise<void>>();
+  /** Running tasks have had their time; nothing is tried again. */
+  readonly #timeIsUp = new AbortController();
+
+  constructor(options: SlotsOptions) {
+    const { settings, parts } = options;
+    const { clock, logger, events, lines } = parts;
+    const { leaseMs, workerId } = settings;
+    this.#options = options;
+    this.#parts = parts;
+    this.#workerId = workerId;
+    this.#hand = new Hand(settings.concurrency);
+    this.#keeper = new LeaseKeeper({ leaseMs, clock, logger, events });
+    this.#settler = new Settler({ workerId, lines, events, logger, clock });
+    this.#rowless = new RowlessDeliveries({ workerId, leaseMs, clock });
+  }
+
+  /** Tasks in hand, running or not. */
+  get size(): number {
+    return this.#hand.size;
+  }
+
+  /** How many of the next draw can start at once. */
+  get free(): number {
+    return this.#hand.freeSlots;
+  }
+
+  room(takesAhead: boolean): number {
+    return this.#hand.room(takesAhead);
+  }
+
+  /** Whether the drawn task is in hand now. `before`: the monotonic clock before the draw. */
+  take(bound: BoundQueue, { delivery, answer }: DrawnTask, token: string, before: number): boolean {
+    const { logger } = this.#parts;
+    const where = this.#where(bound, delivery.id);
+    logger.debug({ ...where, answer: answer.kind }, 'drawn');
+    if (answer.kind === 'missing') this.#track(this.#takeRowless(bound, delivery));
+    if (answer.kind !== 'claimed') return false;
+    const { attempts, lapses, unknowns, lapsed, leaseLeftMs, started } = answer;
+    logger.debug({ ...where, attempt: attempts + lapses + 1 }, 'claimed');
+    if (lapsed !== undefined)
+      logger.warn({ ...where, lapsed }, 'Took over the lapsed claim of another worker');
+    const held = { id: delivery.id, token, receipt: delivery.receipt };
+    const leased = { held, queue: bound.queue, body: delivery.body, attempts, lapses, unknowns };
+    const task = this.#hold(bound, leased, before + leaseLeftMs);
+    if (!started) {
+      this.#hand.add(task);
+    } else {
+      this.#hand.reserveSlot();
+      this.#track(this.#options.mayStart() ? this.#run(task) : this.#giveBackStarted(task));
+    }
+    return true;
+  }
+
+  /** Gives free slots to tasks that wait in hand. */
+  startWaiting(): void {
+    if (!this.#options.mayStart()) {
+      this.giveBackUnstarted();
+      return;
+    }
+    for (let task = this.#hand.takeForStart(); task !== undefined; task = this.#hand.takeForStart()) {
+      this.#track(this.#start(task));
+    }
+  }
+
+  giveBackUnstarted(): void {
+    for (const task of this.#hand.takeUnstarted()) this.#track(this.#giveBack(task));
+  }
+
+  /** Running tasks have had their time: those that go on are aborted. */
+  callTime(): void {
+    this.#timeIsUp.abort();
+  }
+
+  /**
+   * Resolves when nothing is in hand; after `callTime` once aborted handlers have returned or had their grace. Answers
+   * how many were left running: they stay claimed until their claim lapses, since nobody else may run them before.
+   */
+  async empty(): Promise<number> {
+    this.giveBackUnstarted();
+    while (this.#open.size > 0 && !this.#timeIsUp.signal.aborted) {
+      await Promise.race([Promise.all(this.#open), whenAborted(this.#timeIsUp.signal)]);
+    }
+    if (this.#open.size > 0) {
+      for (const task of this.#hand.running) task.abort.abort(workerStopping(task.leased));
+      await endsWithin(Promise.all(this.#open), this.#options.settings.abortGraceMs, this.#parts.clock);
+    }
+    const left = this.#hand.running;
+    for (const task of left) this.#letGo(task);
+    return left.length;
+  }
+
+  #hold(bound: BoundQueue, leased: LeasedTask, leaseEndsAt: number): TaskInHand {
+    const abort = new AbortController();
+    const kept = {
+      held: leased.held,
+      bound,
+      leaseEndsAt,
+      onLost: () => abort.abort(claimLost(leased)),
+      onCancel: () => abort.abort(cancelled(leased)),
+    };
+    this.#keeper.keep(kept);
+    return { leased, bound, kept, abort };
+  }
+
+  async #takeRowless(bound: BoundQueue, delivery: DrawnTask['delivery']): Promise<void> {
+    const before = this.#parts.clock.monotonic();
+    try {
+      const leased = await this.#rowless.take(bound, delivery);
+      if (leased === undefined) return;
+      this.#hand.add(this.#hold(bound, leased, before + this.#options.settings.leaseMs));
+      this.startWaiting();
+    } catch (error) {
+      const where = this.#where(bound, delivery.id);
+      this.#parts.logger.error({ err: error, ...where }, 'A message without a row could not be dealt with');
+    }
+  }
+
+  async #start(task: TaskInHand): Promise<void> {
+    const runnable = await this.#prepare(task);
+    if (runnable === undefined) return;
+    try {
+      const { kind } = await task.bound.start(task.leased.held);
+      if (kind === 'started') await this.#runInSlot(task, runnable);
+      else this.#drop(task);
+    } catch (error) {
+      this.#hand.putBack(task);
+      this.#options.onOutage(task.bound, error);
+      await this.#parts.clock.sleep(START_AGAIN_MS, this.#timeIsUp.signal);
+      this.startWaiting();
+    }
+  }
+
+  /** Its start was committed by the draw. */
+  async #run(task: TaskInHand): Promise<void> {
+    const runnable = await this.#prepare(task);
+    if (runnable !== undefined) await this.#runInSlot(task, runnable);
+  }
+
+  /** Undefined when the task has ended without a run. */
+  async #prepare(task: TaskInHand): Promise<RunnableTask | undefined> {
+    const prepared = this.#parts.runner.prepare(task.leased);
+    if (!isSettlement(prepared)) return prepared;
+    await this.#settle(task, prepared, undefined, undefined);
+    this.#options.onProcessed();
+    this.#drop(task);
+    return undefined;
+  }
+
+  /** The handler is called only under a claim that is alive by our own clock. */
+  async #runInSlot(task: TaskInHand, runnable: RunnableTask): Promise<void> {
+    if (!(await this.#keeper.isAlive(task.kept))) {
+      this.#drop(task);
+      return;
+    }
+    const { runner, logger, events } = this.#parts;
+    const { leased, bound } = task;
+    const { definition, attempt, envelope } = runnable;
+    const where = { ...this.#where(bound, leased.held.id), attempt };
+    this.#hand.began(task);
+    logger.debug(where, 'started');
+    events.emit('task:started', {
+      taskId: leased.held.id,
+      taskName: definition.name,
+      queue: bound.name,
+      label: envelope.label,
+      workerId: this.#workerId,
+      attempt,
+    });
+    const end = await runner.run(runnable, this.#workerId, task.abort);
+    logger.debug({ ...where, durationMs: Math.round(end.durationMs) }, 'finished');
+    this.#hand.ended(task, end.durationMs);
+    if (end.stillRunning !== undefined) this.#keepSlot(end.stillRunning);
+    const settled =
+      end.settlement === undefined ? Promise.resolve() : this.#settle(task, end.settlement, runnable, end);
+    // Before the settlement is written, so that it and the next start are one commit.
+    this.startWaiting();
+    await settled;
+    this.#letGo(task);
+    this.#options.onProcessed();
+    this.#options.onLeft();
+  }
+
+  /** A handler that ignored its abort keeps its slot until it returns. */
+  #keepSlot(stillRunning: Promise<void>): void {
+    this.#hand.loseSlot();
+    void stillRunning.then(() => {
+      this.#hand.regainSlot();
+      this.startWaiting();
+    });
+    if (this.#hand.hasNoUsableSlot) this.#options.onAllLost();
+  }
+
+  async #settle(
+    task: TaskInHand,
+    settlement: Settlement,
+    runnable: RunnableTask | undefined,
+    end: RunEnd | undefined,
+  ): Promise<void> {
+    const { leased, bound } = task;
+    const run = { leased, ...(runnable && { runnable }), ...(end && { end }) };
+    try {
+      await this.#settler.settle(bound, settlement, run, this.#timeIsUp.signal);
+    } catch (error) {
+      const where = this.#where(bound, leased.held.id);
+      this.#parts.logger.error(
+        { err: error, ...where },
+        'A task was left unsettled: its claim will lapse and it will run again',
+      );
+    }
+  }
+
+  async #giveBack(task: TaskInHand): Promise<void> {
+    await this.#settle(task, { task: task.leased.held, kind: 'give-back', afterMs: 0 }, undefined, undefined);
+    this.#letGo(task);
+  }
+
+  async #giveBackStarted(task: TaskInHand): Promise<void> {
+    await this.#giveBack(task);
+    this.#drop(task);
+  }
+
+  /** It leaves its reserved slot without a run. */
+  #drop(task: TaskInHand): void {
+    this.#hand.releaseSlot();
+    this.#letGo(task);
+    this.startWaiting();
+    this.#options.onLeft();
+  }
+
+  #letGo(task: TaskInHand): void {
+    this.#keeper.letGo(task.leased.held);
+  }
+
+  #where(
+    bound: BoundQueue,
+    id: string,
+  ): { readonly task: string; readonly queue: string; readonly worker: string } {
+    return { task: id, queue: bound.name, worker: this.#workerId };
+  }
+
+  #track(work: Promise<void>): void {
+    this.#open.add(work);
+    void work.finally(() => this.#open.delete(work));
+  }
+}
