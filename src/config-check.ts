@@ -67,9 +67,13 @@ const queueName = z.custom<string>(
   { error: '1 to 64 letters, digits, hyphens and underscores', params: { code: 'QUEUE_NAME_INVALID' } },
 );
 
+/** Tables of the queues, `tq_message` and so on, are no task logs. */
 const containerName = z.custom<string>(
-  (value) => typeof value === 'string' && /^[A-Za-z0-9_]{1,50}$/.test(value),
-  '1 to 50 letters, digits and underscores',
+  (value) =>
+    typeof value === 'string' &&
+    /^[A-Za-z0-9_]{1,50}$/.test(value) &&
+    !['message', 'record', 'schema'].includes(value.toLowerCase()),
+  '1 to 50 letters, digits and underscores; not message, record or schema',
 );
 
 const receive = z
