@@ -2,8 +2,10 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import module from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import type { Argv } from 'yargs';
 import { ERRORS, errorMessage, InvalidArgumentError, isSignalboxError } from '../src/errors.ts';
+import type { ErrorCode } from '../src/errors.ts';
 import { nearestName } from '../src/nearest-name.ts';
 
 /** What the process ends with, of every command. */
@@ -48,8 +50,8 @@ export type CommandLogLevel = (typeof LOG_LEVELS)[number];
 
 /** The command line is wrong: exit code 2. */
 export class UsageError extends InvalidArgumentError {
-  constructor(message: string) {
-    super('USAGE', message);
+  constructor(message: string, code: ErrorCode = 'USAGE') {
+    super(code, message);
   }
 }
 
@@ -173,14 +175,15 @@ async function describeCommand(
     .scriptName(calledAs)
     .usage(`$0 [options]\n\n${command.describe}`)
     .locale('en')
+    .updateStrings({ string: 'value', boolean: 'switch' })
     .parserConfiguration({ 'boolean-negation': false, 'camel-case-expansion': false })
     .version(packageVersion())
     .help()
     .epilogue(EXIT_CODES)
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .exitProcess(false)
-    .fail((message: string | null, error: unknown) => {
-      throw error instanceof Error ? error : new UsageError(message ?? 'The command line is not understood.');
+    .fail((message: string | null, error: Error | undefined) => {
+      throw new UsageError(inOurWords(message ?? error?.message ?? ''));
     });
   for (const [name, { describe, value }] of Object.entries(options)) {
     parser.option(
@@ -190,6 +193,12 @@ async function describeCommand(
   }
   for (const [typed, describe] of command.examples) parser.example(`$0 ${typed}`.trimEnd(), describe);
   return parser;
+}
+
+/** What yargs finds by itself is an option without its value. */
+function inOurWords(message: string): string {
+  const [, name] = /^Not enough arguments following: (.+)$/.exec(message) ?? [];
+  return name === undefined ? message : `--${name} needs a value.`;
 }
 
 function checkOption(name: string, value: unknown, options: Readonly<Record<string, CommandOption>>): void {
@@ -243,12 +252,12 @@ function errorText(error: unknown, withStack: boolean): string {
     ...(where.length === 0 ? [] : [`  where    ${where.join(', ')}`]),
     `  cause    ${cause}`,
     `  mend     ${mend}`,
-    ...(withStack && error instanceof Error ? [error.stack ?? ''] : []),
+    ...(withStack ? [inspect(error)] : []),
   ].join('\n');
 }
 
 function errorJson(error: unknown, withStack: boolean): string {
-  const stack = withStack && error instanceof Error ? error.stack : undefined;
+  const stack = withStack ? inspect(error) : undefined;
   return JSON.stringify({ error: { ...explain(error), stack } }, null, 2);
 }
 

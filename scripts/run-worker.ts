@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { BrokerError } from '../src/errors.ts';
+import { nearestName } from '../src/nearest-name.ts';
 import type { Queue } from '../src/queue.ts';
 import type { Signalbox } from '../src/signalbox.ts';
 import type { WorkerEnd } from '../src/worker.ts';
@@ -87,7 +88,13 @@ function readLimits(given: GivenOptions): Limits {
 /** Those that need a worker. */
 function chooseQueues({ dispatcher }: Signalbox, name: string | undefined): readonly Queue[] {
   if (name !== undefined && !dispatcher.hasQueue(name)) {
-    throw new UsageError(`There is no queue "${name}"; there are ${dispatcher.getQueueNames().join(', ')}.`);
+    const names = dispatcher.getQueueNames();
+    const nearest = nearestName(name, names);
+    const hint = nearest === undefined ? '' : ` Did you mean "${nearest}"?`;
+    throw new UsageError(
+      `There is no queue "${name}"; there are ${names.join(', ')}.${hint}`,
+      'QUEUE_UNKNOWN',
+    );
   }
   const queues = name === undefined ? dispatcher.queues : [dispatcher.getQueue(name)];
   return queues.filter((queue) => !queue.isSync);

@@ -117,10 +117,9 @@ async function showTask(log: TaskLog, given: GivenOptions): Promise<void> {
   const lines = Object.entries(fields).map(
     ([name, value]) => `${name.padEnd(10)}  ${value === null ? '-' : oneLine(String(value))}`,
   );
-  const message = Report.fromJSON(report);
-  lines.push(`report      ${message === null ? '-' : `${message.type}: ${message.message}`}`);
-  if (message !== null && (message.data !== null || message.children.length > 0)) {
-    lines.push(JSON.stringify(message, null, 2));
+  lines.push(`report      ${report === null ? '-' : oneLine(`${report.type}: ${report.message}`)}`);
+  if (report !== null && (report.data !== null || report.children.length > 0)) {
+    lines.push(JSON.stringify(report, null, 2));
   }
   await given.print(lines.join('\n'), task);
 }
@@ -152,7 +151,7 @@ interface TaskDescription {
   readonly createdAt: string | null;
   readonly startedAt: string | null;
   readonly finishedAt: string | null;
-  readonly report: unknown;
+  readonly report: Report | null;
 }
 
 function describeTask(entry: TaskLogEntry): TaskDescription {
