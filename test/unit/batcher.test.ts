@@ -3,6 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { Batcher } from '../../src/batcher.ts';
 import { BrokerError } from '../../src/errors.ts';
 
+/** Long enough for a batch that was asked for in the turn before to be on its way. */
+async function aTurn(): Promise<void> {
+  await setImmediate();
+  await setImmediate();
+}
+
 interface Flush {
   readonly items: readonly number[];
   finish(outcomes?: readonly string[]): void;
@@ -58,13 +64,13 @@ describe('a batcher', () => {
     const batcher = new Batcher({ flush, concurrency: 1 });
     const answers = [batcher.add(1)];
     for (const item of [2, 3, 4]) {
-      await setImmediate();
+      await aTurn();
       answers.push(batcher.add(item));
     }
-    await setImmediate();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([[1]]);
     flushes[0]?.finish();
-    await setImmediate();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([[1], [2, 3, 4]]);
     flushes[1]?.finish();
     expect(await Promise.all(answers)).toEqual([1, 2, 3, 4].map(answer));
@@ -77,9 +83,9 @@ describe('a batcher', () => {
       await batcher.add(item);
       return batcher.add(item * 10);
     });
-    await setImmediate();
+    await aTurn();
     flushes[0]?.finish();
-    await setImmediate();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([
       [1, 2, 3],
       [10, 20, 30],
@@ -94,11 +100,11 @@ describe('a batcher', () => {
     const answers: Promise<string>[] = [];
     for (const item of [1, 2, 3, 4]) {
       answers.push(batcher.add(item));
-      await setImmediate();
+      await aTurn();
     }
     expect(itemsOf(flushes)).toEqual([[1], [2]]);
     flushes[1]?.finish();
-    await setImmediate();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([[1], [2], [3, 4]]);
     flushes[0]?.finish();
     flushes[2]?.finish();
@@ -109,7 +115,7 @@ describe('a batcher', () => {
     const { flushes, flush } = gated();
     const batcher = new Batcher({ flush, maxItems: 3, maxBytes: 10, sizeOf: (item) => item, concurrency: 9 });
     const answers = [1, 1, 1, 1, 5, 5, 5, 25, 2].map((item) => batcher.add(item));
-    await setImmediate();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([[1, 1, 1], [1, 5], [5, 5], [25], [2]]);
     for (const sent of flushes) sent.finish();
     await Promise.all(answers);
@@ -226,11 +232,11 @@ describe('a batcher', () => {
     const draining = batcher.drain().then(() => {
       drained = true;
     });
-    await setImmediate();
+    await aTurn();
     const later = batcher.add(3);
     expect(batcher.pending).toBe(3);
     flushes[0]?.fail(new Error('no'));
-    await setImmediate();
+    await aTurn();
     expect(batcher.pending).toBe(1);
     expect(drained).toBe(false);
     flushes[1]?.finish();
