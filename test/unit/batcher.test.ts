@@ -53,7 +53,7 @@ describe('a batcher', () => {
     const batcher = new Batcher({ flush });
     const first = batcher.add(1);
     expect(flushes).toHaveLength(0);
-    await Promise.resolve();
+    await aTurn();
     expect(itemsOf(flushes)).toEqual([[1]]);
     flushes[0]?.finish();
     expect(await first).toBe('done 1');
