@@ -2,7 +2,7 @@ import { sqliteCode } from './sqlite-errors.ts';
 
 /** How long a lock of another process is waited for before the call is given up. */
 const MAX_WAIT_MS = 30_000;
-const LONGEST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 25;
 
 const BUSY = 5;
 /** The transaction read a state that is no longer the last: only the whole transaction can be repeated. */
@@ -16,7 +16,7 @@ function isBusy(error: unknown): boolean {
 /** Repeats a statement that found the database locked: it has changed nothing. Pauses are random, so that waiters spread. */
 export async function retryBusy<T>(work: () => T | Promise<T>): Promise<T> {
   const giveUpAt = performance.now() + MAX_WAIT_MS;
-  for (let pause = 2; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+  for (let pause = 1; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
     try {
       return await work();
     } catch (error) {

@@ -14,7 +14,7 @@ export interface SqliteSettings {
  * How long one statement may block this thread for a lock of another process; waiting goes on without blocking
  * after that.
  */
-const BLOCKING_WAIT_MS = 100;
+const BLOCKING_WAIT_MS = 10;
 
 /**
  * A knex instance on a SQLite file with the settings that Signalbox needs: WAL, synchronous=FULL, one connection,

@@ -14,8 +14,8 @@ interface Scene {
   readonly persistence: Persistence;
   readonly broker: RdsQueueBroker;
   readonly log: RdsTaskLogBroker;
-  close(): Promise<void>;
-  pass(ms: number): Promise<void>;
+  readonly close: () => Promise<void>;
+  readonly pass: (ms: number) => Promise<void>;
 }
 
 async function openScene(): Promise<Scene> {

@@ -7,8 +7,8 @@ export interface SqliteFile {
   readonly folder: string;
   readonly filename: string;
   /** A persistence on the file, closed with it. */
-  open(onStatement?: (sql: string) => void): Persistence;
-  remove(): Promise<void>;
+  readonly open: (onStatement?: (sql: string) => void) => Persistence;
+  readonly remove: () => Promise<void>;
 }
 
 /** A file for a database in a folder of its own, which is removed with everything in it. */
