@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ConfigurationError, errorMessage } from '../src/errors.ts';
@@ -17,9 +18,12 @@ export async function importModule(path: string): Promise<Readonly<Record<string
   try {
     return (await import(pathToFileURL(path).href)) as Record<string, unknown>;
   } catch (error) {
-    throw new ConfigurationError('CONFIG_UNREADABLE', `${path} cannot be loaded: ${describe(error)}`, {
-      cause: error,
-    });
+    const where = error instanceof SyntaxError ? syntaxErrorPlace(path) : undefined;
+    throw new ConfigurationError(
+      'CONFIG_UNREADABLE',
+      `${path} cannot be loaded: ${errorMessage(error)}${where === undefined ? '' : ` (${where})`}`,
+      { cause: error },
+    );
   }
 }
 
@@ -27,8 +31,8 @@ function canImportTypeScript(): boolean {
   return Boolean((process.features as { readonly typescript?: unknown }).typescript);
 }
 
-/** A syntax error says where only in the first line of its stack. */
-function describe(error: unknown): string {
-  const where = error instanceof SyntaxError ? /^file:.*$/m.exec(error.stack ?? '')?.[0] : undefined;
-  return where === undefined ? errorMessage(error) : `${errorMessage(error)} (${where})`;
+/** `import` keeps the line of a syntax error to itself; undefined when it is in a file that this one imports. */
+function syntaxErrorPlace(path: string): string | undefined {
+  const { stderr } = spawnSync(process.execPath, ['--check', path], { encoding: 'utf8' });
+  return /^(?:file:\/\/)?(.+:\d+)$/m.exec(stderr)?.[1];
 }
