@@ -87,7 +87,8 @@ function cancelCases(test: Case<TaskLogScene>): void {
 
   test('answers an id once that is named twice', async ({ log }) => {
     await log.insert([newEntry('a')]);
-    expect(await log.change('cancel', ['a', 'a'], {})).toHaveLength(1);
+    await insertHeld(log, 'b', 't', true);
+    expect(await log.change('cancel', ['a', 'b', 'b', 'a'], {})).toHaveLength(2);
   });
 }
 
@@ -136,7 +137,9 @@ function retryCases(test: Case<TaskLogScene>): void {
       pushAt: row.updatedAt + 30_000,
     });
     expect(answer).toEqual({ id: 'a', status: 'enqueued', generation: row.generation, dueInMs: 0 });
-    expect(await settleOne(log, SETTLEMENTS.failed(task))).toEqual({ id: 'a', log: 'lost' });
+    for (const settlement of Object.values(SETTLEMENTS)) {
+      expect(await settleOne(log, settlement(task))).toEqual({ id: 'a', log: 'lost' });
+    }
     expect((await claimOne(log, 'a', 'next', { start: 1 })).kind).toBe('claimed');
   });
 

@@ -85,10 +85,12 @@ function startCases(test: Case<TaskLogScene>): void {
 }
 
 function repeatCases(test: Case<TaskLogScene>): void {
-  test('answers a repeated claim as it did, and changes nothing', async ({ log }) => {
+  test('answers a repeated claim as it did, and changes nothing', async (scene) => {
+    const { log } = scene;
     await log.insert([newEntry('a'), newEntry('b')]);
     const first = await claimAll(log, ['a', 'b'], 't', { start: 1 });
     const rows = [await rowOf(log, 'a'), await rowOf(log, 'b')];
+    await scene.pass(10);
     const second = await claimAll(log, ['a', 'b'], 't', { start: 2 });
     const kinds = (answers: typeof first): unknown[] =>
       answers.map((answer) => [answer.kind, answer.kind === 'claimed' && answer.started]);

@@ -11,13 +11,15 @@ export function taskLogHoldCases(test: Case<TaskLogScene>): void {
 }
 
 function startCases(test: Case<TaskLogScene>): void {
-  test('starts a prefetched task in the call that settles another, and again', async ({ log }) => {
+  test('starts a prefetched task in the call that settles another, and again', async (scene) => {
+    const { log } = scene;
     const done = await insertHeld(log, 'done', 't', true);
     const next = await insertHeld(log, 'next', 't', false);
     const { started } = await log.settle([SETTLEMENTS.completed(done)], [next]);
     expect(started).toEqual([{ id: 'next', kind: 'started' }]);
     const row = await rowOf(log, 'next');
     expect(row).toMatchObject({ status: 'running', startedAt: row.updatedAt });
+    await scene.pass(10);
     expect((await log.settle([], [next])).started).toEqual(started);
     expect(await rowOf(log, 'next')).toEqual(row);
     expect((await rowOf(log, 'done')).status).toBe('completed');

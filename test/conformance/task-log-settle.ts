@@ -156,10 +156,12 @@ function attemptLineCases(test: Case<TaskLogScene>): void {
 
 function repeatCases(test: Case<TaskLogScene>): void {
   for (const kind of [...FINISHING, ...REOPENING]) {
-    test(`answers the same settlement again as written, and changes nothing: ${kind}`, async ({ log }) => {
+    test(`answers the same settlement again as written, and changes nothing: ${kind}`, async (scene) => {
+      const { log } = scene;
       const settlement = SETTLEMENTS[kind](await insertHeld(log, 'a', 't', true));
       const first = await settleOne(log, settlement);
       const row = await rowOf(log, 'a');
+      await scene.pass(10);
       expect(await settleOne(log, settlement)).toEqual(first);
       expect(await rowOf(log, 'a')).toEqual(row);
     });
