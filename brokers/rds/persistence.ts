@@ -48,6 +48,7 @@ export class Persistence implements Store {
   readonly #settings: PersistenceSettings;
   readonly #filename: string | undefined;
   readonly #sessionOptions: SessionOptions;
+  readonly #joined = new WeakMap<Knex.Transaction, Promise<Transaction>>();
   #knex: Promise<Knex> | undefined;
   #closed = false;
 
@@ -97,16 +98,19 @@ export class Persistence implements Store {
     return answer;
   }
 
-  async join(foreign: unknown): Promise<Transaction> {
-    if (foreign instanceof RdsTransaction && foreign.store === this) return foreign;
-    if (!isKnexTransaction(foreign))
-      throw foreignTransaction(this.id, 'what was passed is no knex transaction');
-    if (foreign.isCompleted()) throw foreignTransaction(this.id, 'the transaction has ended already');
-    const session = new RawSession((sql, bindings) => foreign.raw(sql, [...bindings]), this.#sessionOptions);
-    await this.#checkDatabase(foreign, session);
-    const tx = new RdsTransaction(this, session);
-    onceCommitted(foreign, () => void tx.committed());
-    return tx;
+  /** The same transaction is joined once, however often it is passed: calls inside it take turns. */
+  join(foreign: unknown): Promise<Transaction> {
+    if (this.#closed) return Promise.reject(this.#closedError());
+    if (foreign instanceof RdsTransaction && foreign.store === this) return Promise.resolve(foreign);
+    if (!isKnexTransaction(foreign)) {
+      return Promise.reject(foreignTransaction(this.id, 'what was passed is no knex transaction'));
+    }
+    if (foreign.isCompleted()) {
+      return Promise.reject(foreignTransaction(this.id, 'the transaction has ended already'));
+    }
+    let joined = this.#joined.get(foreign);
+    if (joined === undefined) this.#joined.set(foreign, (joined = this.#joinKnex(foreign)));
+    return joined;
   }
 
   /** Waits at most 5 s for transactions that are still open. Calls after it reject with `BROKER_CLOSED`. */
@@ -123,6 +127,14 @@ export class Persistence implements Store {
     });
     await Promise.race([knex.destroy(), deadline]);
     clearTimeout(timer);
+  }
+
+  async #joinKnex(foreign: Knex.Transaction): Promise<Transaction> {
+    const session = new RawSession((sql, bindings) => foreign.raw(sql, [...bindings]), this.#sessionOptions);
+    await this.#checkDatabase(foreign, session);
+    const tx = new RdsTransaction(this, session);
+    onceCommitted(foreign, () => void tx.committed());
+    return tx;
   }
 
   async #open(): Promise<Knex> {
@@ -168,12 +180,15 @@ export class Persistence implements Store {
     }
   }
 
-  /** A transaction of our own knex needs no question; that of another one must be on the same file. */
+  /**
+   * A transaction of our own knex needs no question; that of another one must be on the same file. Nothing is asked
+   * of our own connection: the transaction may hold it.
+   */
   async #checkDatabase(foreign: Knex.Transaction, session: Session): Promise<void> {
     const theirs = foreign.client as ConnectionSource;
-    const ours = (await this.knex()).client as ConnectionSource;
-    if (theirs.connectionSettings !== undefined && theirs.connectionSettings === ours.connectionSettings)
-      return;
+    const knex = 'knex' in this.#settings ? this.#settings.knex : await this.#knex;
+    const ours = knex?.client as ConnectionSource | undefined;
+    if (ours !== undefined && theirs.connectionSettings === ours.connectionSettings) return;
     if (theirs.dialect !== 'sqlite3') throw foreignTransaction(this.id, 'the transaction is none of SQLite');
     const databases = await session.all('pragma database_list');
     const file = databases.find((row) => row.name === 'main')?.file;

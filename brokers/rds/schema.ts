@@ -64,7 +64,7 @@ function logPart({ types }: Dialect, table: string): Part {
           updated_at ${types.integer} not null, finished_at ${types.integer})`,
         `create index ${table}_created on ${table} (created_at, id)`,
         `create index ${table}_status on ${table} (status, created_at, id)`,
-        `create index ${table}_owner on ${table} (owner, status, created_at, id)`,
+        `create index ${table}_owner on ${table} (owner, status, created_at, id) where owner is not null`,
         `create index ${table}_parent on ${table} (parent_id) where parent_id is not null`,
         `create index ${table}_owed on ${table} (queue, push_at) where push_at is not null`,
         `create table ${table}_line (

@@ -258,6 +258,17 @@ describe('transactions on SQLite', () => {
     await elsewhere.destroy();
   });
 
+  it('joins a transaction that holds the only connection before anything else was asked', async () => {
+    await open();
+    const knex = await sqliteKnex(file.filename);
+    const broker = new RdsQueueBroker(new Persistence({ knex }));
+    await knex.transaction(async (trx) => {
+      await broker.push('one', [{ id: 'a', body: 'a', generation: 1 }], await broker.store.join(trx));
+    });
+    expect(await broker.count('one')).toMatchObject({ ready: 1 });
+    await knex.destroy();
+  });
+
   it('shares a knex instance of the user, and leaves it open', async () => {
     const knex = await sqliteKnex(file.filename);
     const persistence = new Persistence({ knex });
@@ -290,9 +301,15 @@ describe('transactions on SQLite', () => {
   it('takes calls at the same time in one transaction', async () => {
     const { persistence, ledger, broker } = await withOrders();
     await persistence.transaction(async (tx) => {
-      await Promise.all(newTasks(20).map((task) => ledger.enqueue('one', [task], tx)));
+      await Promise.all(newTasks(20, 'own').map((task) => ledger.enqueue('one', [task], tx)));
     });
-    expect(await broker.count('one')).toMatchObject({ ready: 20 });
+    const knex = await persistence.knex();
+    await knex.transaction(async (trx) => {
+      const enqueue = async (task: NewTask): Promise<unknown> =>
+        ledger.enqueue('one', [task], await persistence.join(trx));
+      await Promise.all(newTasks(20, 'theirs').map(enqueue));
+    });
+    expect(await broker.count('one')).toMatchObject({ ready: 40 });
   });
 
   it('rolls back a transaction of its own when the work fails', async () => {
