@@ -138,9 +138,9 @@ function renewCases(test: Case<LedgerScene>): void {
   test('keeps a renewed task away from others', async (scene) => {
     const { ledger } = scene;
     await ledger.enqueue(QUEUE, [newTask('a')]);
-    const task = await drawTask(scene, { leaseMs: 4_000, start: 1 });
+    const task = await drawTask(scene, { leaseMs: 1_000, start: 1 });
     expect(await ledger.renew(QUEUE, [task], LONG_MS)).toEqual([{ id: 'a', kind: 'renewed' }]);
-    await scene.pass(4_300);
+    await scene.pass(1_300);
     await expectNothingToRun(scene);
     const { settled } = await ledger.settle(QUEUE, [SETTLEMENTS.completed(task)], []);
     expect(settled).toMatchObject([{ log: 'written', message: 'done' }]);

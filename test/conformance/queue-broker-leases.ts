@@ -14,8 +14,8 @@ import {
 import type { BrokerScene, Case } from './scene.ts';
 
 /** A lease that is still alive when it is extended, also on a slow machine. */
-const EXTENDABLE_MS = 2_000;
-const EXTENDABLE_PASSED_MS = 2_300;
+const EXTENDABLE_MS = 1_000;
+const EXTENDABLE_PASSED_MS = 1_300;
 
 export function leaseCases(test: Case<BrokerScene>, capabilities: BrokerCapabilities): void {
   acknowledgeCases(test);
