@@ -18,7 +18,7 @@ export class Routing {
     associations: Readonly<Record<string, string>> = {},
     defaultQueue?: string,
   ) {
-    if (!Array.isArray(queues) || queues.length === 0) {
+    if (!(queues?.length > 0)) {
       throw new ConfigurationError(
         'QUEUES_MISSING',
         'The option `queues` must be set to a list of at least one queue.',

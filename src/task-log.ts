@@ -61,7 +61,7 @@ export class TaskLog {
   /** Null while there is none, and for a task that does not exist. */
   async getReport(id: string): Promise<Report | null> {
     const entry = await this.find(id);
-    return entry?.report == null ? null : Report.fromJSON(entry.report);
+    return entry === null || entry.report === null ? null : Report.fromJSON(entry.report);
   }
 
   async find(id: string): Promise<TaskLogEntry | null> {

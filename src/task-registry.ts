@@ -10,7 +10,9 @@ import type {
   TaskDefinition,
 } from './task.ts';
 
-export type Registrable = TaskClass | ActionClass | Action<never> | DefinedTask<never, unknown>;
+/** A task class, an action or its class, or a defined task. */
+export type Registrable =
+  TaskClass | ActionClass | Action<never> | Pick<DefinedTask<never, unknown>, 'definition'>;
 
 /**
  * Task name → definition: the allow-list of what this process may run. A name that came with a message is looked up

@@ -172,9 +172,9 @@ export abstract class AbstractTask<P extends object = Record<string, unknown>> i
   }
 }
 
-/** A class of tasks, as the registry takes it. */
+/** A subclass of AbstractTask with whatever parameters, as the registry takes it. */
 export interface TaskClass {
-  new (parameters?: never): AbstractTask<never>;
+  new (parameters: never): RestorableTask;
   readonly name: string;
   readonly taskName: string | undefined;
   readonly aliases: readonly string[];
@@ -195,6 +195,12 @@ export abstract class Action<P = unknown> {
   abstract run(parameters: P, context: TaskContext): unknown;
 
   getQueueName?(parameters: P): string | undefined;
+}
+
+interface RestorableTask {
+  run(context: TaskContext): unknown;
+  setParameter(values: never): unknown;
+  getQueueName?(parameters: never): string | undefined;
 }
 
 export interface ActionClass {
@@ -303,7 +309,7 @@ export function isAction(value: unknown): value is Action<never> {
   return typeof value === 'object' && value !== null && ACTION in value;
 }
 
-export function isDefinedTask(value: unknown): value is DefinedTask<never, unknown> {
+export function isDefinedTask(value: unknown): value is { readonly definition: TaskDefinition } {
   return typeof value === 'function' && DEFINITION in value;
 }
 
@@ -348,9 +354,9 @@ function definitionOfClass(TaskType: TaskClass): TaskDefinition {
 }
 
 /** A class whose constructor takes no parameters, or others, still gets those that were enqueued. */
-function restore(TaskType: TaskClass, parameters: unknown): AbstractTask<never> {
+function restore(TaskType: TaskClass, parameters: unknown): RestorableTask {
   const task = new TaskType(parameters as never);
-  task.setParameter(parameters as Partial<never>);
+  task.setParameter(parameters as never);
   return task;
 }
 

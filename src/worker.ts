@@ -242,11 +242,13 @@ export class Worker {
     const unsubscribe = this.#parts.events.on('task:enqueued', ({ queue, delayMs }) => {
       if (delayMs === 0 && names.includes(queue)) this.#wake();
     });
-    const brokers = new Set(this.#queues.map((bound) => bound.queue.broker));
-    const stops = await Promise.all([...brokers].map((broker) => broker.watch?.(names, () => this.#wake())));
+    const stops: (() => Promise<void>)[] = [];
+    for (const broker of new Set(this.#queues.map((bound) => bound.queue.broker))) {
+      if (broker.watch !== undefined) stops.push(await broker.watch(names, () => this.#wake()));
+    }
     return async () => {
       unsubscribe();
-      await Promise.all(stops.map((stop) => stop?.()));
+      await Promise.all(stops.map((stop) => stop()));
     };
   }
 
