@@ -22,8 +22,12 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (ms <= 0) {
+      await setImmediate();
+      return;
+    }
+    await new Promise<void>((resolve) => {
       if (signal?.aborted === true) {
         resolve();
         return;
@@ -33,7 +37,7 @@ export class ManualClock implements Clock {
         signal?.removeEventListener('abort', wake);
         resolve();
       };
-      const sleeper: Sleeper = { due: this.#now + Math.max(0, ms), wake };
+      const sleeper: Sleeper = { due: this.#now + ms, wake };
       this.#sleepers.add(sleeper);
       signal?.addEventListener('abort', wake, { once: true });
     });
