@@ -12,12 +12,11 @@ import type {
   TaskAct,
   TaskLine,
 } from '../../src/task-log-broker.ts';
-import type { TaskStatus } from '../../src/task-status.ts';
 import type { Dialect } from './dialect.ts';
-import { integer, integerOrNull, text, textOrNull, wholeMs } from './session.ts';
+import { LOCKED_COLUMNS, LockedRows, MOVED_COLUMNS, movedBindings } from './locked-rows.ts';
+import { integer, text, textOrNull, wholeMs } from './session.ts';
 import type { Binding, Row, Session } from './session.ts';
 import { attemptText, change, claim, renew, settle, start } from './transitions.ts';
-import type { LogRow, Step } from './transitions.ts';
 
 /** The message of a row, as it can be built again from it. */
 export interface RowMessage {
@@ -156,40 +155,10 @@ export class LogTable {
   async #write(session: Session, rows: LockedRows): Promise<void> {
     for (const row of rows.changed()) {
       const { outcome } = row;
-      const moved = [...movedColumns(row), rows.now];
+      const moved = movedBindings(row, rows.now);
       if (outcome === undefined) await session.run(this.#sql.move, [...moved, row.id]);
       else await session.run(this.#sql.end, [...moved, outcome.report, outcome.deadReason, row.id]);
     }
-  }
-}
-
-/** Rows read for a change: later steps of the same call see what earlier ones made of them. */
-class LockedRows {
-  /** The database's clock when they were read. */
-  readonly now: number;
-  readonly #rows: Map<string, LogRow>;
-  readonly #changed = new Set<string>();
-
-  constructor(rows: readonly Row[]) {
-    const [first] = rows;
-    this.now = first === undefined ? 0 : integer(first, 'now');
-    this.#rows = new Map(rows.map((row) => [text(row, 'id'), logRow(row)]));
-  }
-
-  get(id: string): LogRow | undefined {
-    return this.#rows.get(id);
-  }
-
-  apply<Answer>({ answer, next }: Step<Answer>): Answer {
-    if (next !== undefined) {
-      this.#rows.set(next.id, next);
-      this.#changed.add(next.id);
-    }
-    return answer;
-  }
-
-  changed(): LogRow[] {
-    return [...this.#changed].flatMap((id) => this.#rows.get(id) ?? []);
   }
 }
 
@@ -226,43 +195,6 @@ function inserted(entry: NewTaskLogEntry): Binding[] {
   ];
 }
 
-function movedColumns(row: LogRow): Binding[] {
-  return [
-    row.status,
-    row.attempts,
-    row.lapses,
-    row.unknowns,
-    row.token,
-    row.claimUntil,
-    row.worker,
-    row.startedAt,
-    row.notBefore,
-    row.pushAt,
-    row.generation,
-    row.cancelRequestedAt,
-    row.finishedAt,
-  ];
-}
-
-function logRow(row: Row): LogRow {
-  return {
-    id: text(row, 'id'),
-    status: text(row, 'status') as TaskStatus,
-    attempts: integer(row, 'attempts'),
-    lapses: integer(row, 'lapses'),
-    unknowns: integer(row, 'unknowns'),
-    token: textOrNull(row, 'token'),
-    claimUntil: integerOrNull(row, 'claimUntil'),
-    worker: textOrNull(row, 'worker'),
-    startedAt: integerOrNull(row, 'startedAt'),
-    notBefore: integer(row, 'notBefore'),
-    pushAt: integerOrNull(row, 'pushAt'),
-    generation: integer(row, 'generation'),
-    cancelRequestedAt: integerOrNull(row, 'cancelRequestedAt'),
-    finishedAt: integerOrNull(row, 'finishedAt'),
-  };
-}
-
 function messageOf(row: Row): RowMessage {
   return {
     id: text(row, 'id'),
@@ -276,9 +208,6 @@ function messageOf(row: Row): RowMessage {
 
 function statements({ now, among, insertNew, lock }: Dialect, table: string) {
   const later = `${now} + ?`;
-  const moved = `status = ?, attempts = ?, lapses = ?, unknowns = ?, token = ?, claim_until = ?, worker = ?,
-    started_at = ?, not_before = ?, push_at = ?, generation = ?, cancel_requested_at = ?, finished_at = ?,
-    updated_at = ?`;
   const message = `select id, envelope, priority, grp, generation, not_before - ${now} as "dueInMs" from ${table}`;
   return {
     insert: insertNew(table, 'id', {
@@ -307,12 +236,9 @@ function statements({ now, among, insertNew, lock }: Dialect, table: string) {
       created_at: now,
       updated_at: now,
     }),
-    lock: `select id, status, attempts, lapses, unknowns, token, claim_until as "claimUntil", worker,
-      started_at as "startedAt", not_before as "notBefore", push_at as "pushAt", generation,
-      cancel_requested_at as "cancelRequestedAt", finished_at as "finishedAt", ${now} as now
-      from ${table} where ${among('id', 'text')}${lock}`,
-    move: `update ${table} set ${moved} where id = ?`,
-    end: `update ${table} set ${moved}, report = ?, dead_reason = ? where id = ?`,
+    lock: `select ${LOCKED_COLUMNS}, ${now} as now from ${table} where ${among('id', 'text')}${lock}`,
+    move: `update ${table} set ${MOVED_COLUMNS} where id = ?`,
+    end: `update ${table} set ${MOVED_COLUMNS}, report = ?, dead_reason = ? where id = ?`,
     line: `insert into ${table}_line (task_id, kind, at, line) values (?, ?, ?, ?)`,
     lineOfHolder: `insert into ${table}_line (task_id, kind, at, line)
       select id, ?, ?, ? from ${table} where id = ? and token = ? and status in ('dequeued', 'running')`,
