@@ -23,10 +23,11 @@ const COMMANDS: Readonly<
 
 /** Runs the command that the arguments name. */
 async function runSignalbox(args: readonly string[]): Promise<number> {
-  const at = args.findIndex((arg) => !arg.startsWith('-'));
+  const isCommand = (arg: string): boolean => Object.hasOwn(COMMANDS, arg);
+  const at = args.some(isCommand) ? args.findIndex(isCommand) : args.findIndex((arg) => !arg.startsWith('-'));
   const name = args[at];
   const others = args.filter((_, i) => i !== at);
-  const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  const command = name !== undefined && isCommand(name) ? COMMANDS[name] : undefined;
   if (command !== undefined) return runCommand(await command.load(), others, `signalbox ${name}`);
   return runCommand(overview(name), others, 'signalbox');
 }
