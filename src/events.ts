@@ -30,7 +30,6 @@ interface WorkerEvent {
 /** Everything that can be listened to. Durations are in ms. */
 export interface EventMap {
   readonly 'task:enqueued': TaskEvent & { readonly delayMs: number };
-  readonly 'task:drawn': WorkerTaskEvent;
   readonly 'task:started': RunEvent;
   readonly 'task:progress': WorkerTaskEvent & { readonly percent: number; readonly note?: string };
   readonly 'task:retrying': RunEvent & { readonly afterMs: number; readonly error: unknown };
@@ -43,7 +42,6 @@ export interface EventMap {
   readonly 'worker:resumed': WorkerEvent;
   readonly 'worker:stopped': WorkerEvent & { readonly processed: number; readonly reason: string };
   readonly 'broker:error': { readonly operation: string; readonly queue?: string; readonly error: unknown };
-  readonly 'broker:retried': { readonly operation: string; readonly attempt: number };
 }
 
 export type EventName = keyof EventMap;

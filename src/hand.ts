@@ -8,6 +8,8 @@ export interface TaskInHand {
   readonly bound: BoundQueue;
   readonly kept: KeptTask;
   readonly abort: AbortController;
+  /** When it was taken, on the monotonic clock. */
+  readonly takenAt: number;
 }
 
 /** Tasks are taken ahead of free slots only as far as they can start within this time, so that what arrives meanwhile with a higher priority or weight waits no longer. */
@@ -102,8 +104,14 @@ export class Hand {
     this.#lost -= 1;
   }
 
-  takeUnstarted(): readonly TaskInHand[] {
-    return this.#unstarted.splice(0);
+  /** Those that have not begun; with `takenBefore` only the ones that have waited since before that instant. */
+  takeUnstarted(takenBefore: number = Infinity): readonly TaskInHand[] {
+    const kept = this.#unstarted.findIndex((task) => task.takenAt >= takenBefore);
+    return this.#unstarted.splice(0, kept === -1 ? this.#unstarted.length : kept);
+  }
+
+  get hasUnstarted(): boolean {
+    return this.#unstarted.length > 0;
   }
 
   get #slotsLeft(): number {

@@ -56,14 +56,15 @@ export class LeaseKeeper {
 
   async #beatUntilEmpty(): Promise<void> {
     const { clock, leaseMs } = this.#options;
-    let pauseMs = leaseMs / BEATS_PER_LEASE;
+    const usualMs = leaseMs / BEATS_PER_LEASE;
+    let nextAt = clock.monotonic() + usualMs;
     while (this.#kept.size > 0) {
-      const rest = new AbortController();
-      this.#rest = rest;
-      await clock.sleep(pauseMs, rest.signal);
-      if (this.#kept.size === 0) break;
+      this.#rest = new AbortController();
+      await clock.sleep(nextAt - clock.monotonic(), this.#rest.signal);
+      // Woken because nothing was left in hand; by now there may be a new task, whose lease is fresh.
+      if (this.#kept.size === 0 || clock.monotonic() < nextAt) continue;
       const renewed = await this.#beat();
-      pauseMs = renewed ? leaseMs / BEATS_PER_LEASE : Math.min(RETRY_AFTER_MS, leaseMs / BEATS_PER_LEASE);
+      nextAt = clock.monotonic() + (renewed ? usualMs : Math.min(RETRY_AFTER_MS, usualMs));
     }
     this.#rest = undefined;
   }

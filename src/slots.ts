@@ -27,6 +27,8 @@ export interface SlotsOptions {
 }
 
 const START_AGAIN_MS = 200;
+/** A task that could not begin within this time goes back, so that an idle worker can run it. */
+const HOLD_UNSTARTED_MS = 2_000;
 
 /** The slots of one worker: takes claimed tasks, starts them as slots get free, runs and settles them. */
 export class Slots {
@@ -40,6 +42,9 @@ export class Slots {
   readonly #open = new Set<Promise<void>>();
   /** Running tasks have had their time; nothing is tried again. */
   readonly #timeIsUp = new AbortController();
+  #returnsStale = false;
+  /** The worker has ended: a handler that returns now has nothing to write to. */
+  #closed = false;
 
   constructor(options: SlotsOptions) {
     const { settings, parts } = options;
@@ -83,7 +88,7 @@ export class Slots {
     const leased = { held, queue: bound.queue, body: delivery.body, attempts, lapses, unknowns };
     const task = this.#hold(bound, leased, before + leaseLeftMs);
     if (!started) {
-      this.#hand.add(task);
+      this.#wait(task);
     } else {
       this.#hand.reserveSlot();
       this.#track(this.#options.mayStart() ? this.#run(task) : this.#giveBackStarted(task));
@@ -126,6 +131,7 @@ export class Slots {
     }
     const left = this.#hand.running;
     for (const task of left) this.#letGo(task);
+    this.#closed = true;
     return left.length;
   }
 
@@ -139,7 +145,24 @@ export class Slots {
       onCancel: () => abort.abort(cancelled(leased)),
     };
     this.#keeper.keep(kept);
-    return { leased, bound, kept, abort };
+    return { leased, bound, kept, abort, takenAt: this.#parts.clock.monotonic() };
+  }
+
+  #wait(task: TaskInHand): void {
+    this.#hand.add(task);
+    if (!this.#returnsStale) void this.#returnStale();
+  }
+
+  async #returnStale(): Promise<void> {
+    const { clock } = this.#parts;
+    this.#returnsStale = true;
+    while (this.#hand.hasUnstarted) {
+      await clock.sleep(HOLD_UNSTARTED_MS / 4, this.#timeIsUp.signal);
+      for (const task of this.#hand.takeUnstarted(clock.monotonic() - HOLD_UNSTARTED_MS)) {
+        this.#track(this.#giveBack(task));
+      }
+    }
+    this.#returnsStale = false;
   }
 
   async #takeRowless(bound: BoundQueue, delivery: DrawnTask['delivery']): Promise<void> {
@@ -147,7 +170,7 @@ export class Slots {
     try {
       const leased = await this.#rowless.take(bound, delivery);
       if (leased === undefined) return;
-      this.#hand.add(this.#hold(bound, leased, before + this.#options.settings.leaseMs));
+      this.#wait(this.#hold(bound, leased, before + this.#options.settings.leaseMs));
       this.startWaiting();
     } catch (error) {
       const where = this.#where(bound, delivery.id);
@@ -207,6 +230,7 @@ export class Slots {
       attempt,
     });
     const end = await runner.run(runnable, this.#workerId, task.abort);
+    if (this.#closed) return;
     logger.debug({ ...where, durationMs: Math.round(end.durationMs) }, 'finished');
     this.#hand.ended(task, end.durationMs);
     if (end.stillRunning !== undefined) this.#keepSlot(end.stillRunning);
