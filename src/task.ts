@@ -21,7 +21,7 @@ export function createToken<T>(name: string): Token<T> {
   return Symbol.for(`signalbox.token.${name}`);
 }
 
-/** What a handler may know and do while it runs. */
+/** What a handler may know and do while it runs. Its functions need no `this`: take out of it what you use. */
 export interface TaskContext {
   readonly taskId: string;
   readonly taskName: string;
@@ -36,11 +36,11 @@ export interface TaskContext {
   /** Aborted on timeout, cancellation, loss of the claim and the end of a shutdown. Its `reason` is an error that says which. */
   readonly signal: AbortSignal;
   /** 0 to 100; seen at once in events and, throttled, in the task log. */
-  progress(percent: number, note?: string): void;
+  readonly progress: (percent: number, note?: string) => void;
   /** A line in the task's own log and, with the task's id, in the worker's. */
-  log(level: LogLevel, message: string): void;
+  readonly log: (level: LogLevel, message: string) => void;
   /** @throws SignalboxError `SERVICE_UNKNOWN` */
-  get<T>(token: Token<T>): T;
+  readonly get: <T>(token: Token<T>) => T;
 }
 
 /** The data of a report, or the value itself. */
@@ -159,7 +159,7 @@ export abstract class AbstractTask<P extends object = Record<string, unknown>> i
   }
 
   getParameter<K extends keyof P & string>(key: K): P[K] | undefined;
-  getParameter<K extends keyof P & string>(key: K, fallback: P[K]): P[K];
+  getParameter<K extends keyof P & string, F extends P[K]>(key: K, fallback: F): NonNullable<P[K]> | F;
   getParameter(key: string, fallback?: unknown): unknown {
     if (typeof key !== 'string') {
       throw new InvalidArgumentError('INVALID_ARGUMENT', `A parameter's key is a string; got ${typeof key}.`);
