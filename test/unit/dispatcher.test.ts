@@ -127,7 +127,7 @@ describe('enqueue', () => {
   it('refuses what is no task', async () => {
     const { dispatcher } = memoryCore();
     for (const wrong of [undefined, null, {}, idle, 'idle']) {
-      const error = await failureOf(() => dispatcher.enqueue(wrong as unknown as CallbackTask));
+      const error = await failureOf(() => dispatcher.enqueue(wrong as CallbackTask));
       expect(error.code).toBe('INVALID_ARGUMENT');
     }
   });
