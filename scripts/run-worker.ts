@@ -111,7 +111,7 @@ async function sayNoWorkerIsNeeded(given: GivenOptions): Promise<number> {
   return EXIT.ok;
 }
 
-/** A worker waits for a storage that is down; one that was never prepared will not come back by itself. */
+/** A worker waits for a storage that is down; one that was never prepared does not mend itself. */
 async function checkInitialized({ taskLog }: Signalbox, queues: readonly Queue[]): Promise<void> {
   try {
     for (const queue of queues) await queue.count();
