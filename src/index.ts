@@ -3,9 +3,19 @@
  * when a broker that needs it is first used.
  */
 export { InMemoryQueueBroker, InMemoryRecordStore, InMemoryTaskLogBroker } from '../brokers/memory.ts';
+export { Persistence, RdsQueueBroker, RdsRecordStore, RdsTaskLogBroker } from '../brokers/rds/index.ts';
+export type { PersistenceSettings } from '../brokers/rds/index.ts';
 export { composeLedger } from './composed-ledger.ts';
 export { defineConfig } from './config.ts';
-export type { SignalboxConfig } from './config.ts';
+export type {
+  PersistenceConfig,
+  QueueBrokerConfig,
+  QueueConfig,
+  SignalboxConfig,
+  TaskLogConfig,
+  WorkerConfig,
+} from './config.ts';
+export type { Bind, Binding } from './container.ts';
 export { newId, silentLogger, systemClock } from './environment.ts';
 export type { Clock, Logger, LogLevel, Random } from './environment.ts';
 export {
@@ -53,7 +63,8 @@ export type { JsonValue, ReportJson, ReportType } from './report.ts';
 export { DEFAULT_RETRY, GROWING_DELAYS_MS } from './retry.ts';
 export type { Backoff, RetryOptions, RetryPolicy } from './retry.ts';
 export { bindSignals } from './signals.ts';
-export { createSignalbox } from './signalbox.ts';
+export { createSignalbox, TOKENS } from './signalbox.ts';
+export type { Signalbox, SignalboxOptions } from './signalbox.ts';
 export type { Store, Transaction } from './store.ts';
 export type { EnqueueOptions } from './submission.ts';
 export { AbstractTask, Action, CallbackTask, createToken, defineTask } from './task.ts';

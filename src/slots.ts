@@ -229,7 +229,8 @@ export class Slots {
       workerId: this.#workerId,
       attempt,
     });
-    const end = await runner.run(runnable, this.#workerId, task.abort);
+    const { abortGraceMs } = this.#options.settings;
+    const end = await runner.run(runnable, { workerId: this.#workerId, abort: task.abort, abortGraceMs });
     if (this.#closed) return;
     logger.debug({ ...where, durationMs: Math.round(end.durationMs) }, 'finished');
     this.#hand.ended(task, end.durationMs);

@@ -77,7 +77,7 @@ export class SyncQueueRunner {
         await settler.settle(bound, runnable, { leased }, never);
         return undefined;
       }
-      const end: RunEnd = await runner.run(runnable, workerId, abort);
+      const end: RunEnd = await runner.run(runnable, { workerId, abort });
       if (end.settlement === undefined) return undefined;
       const settlement = this.#soon(end.settlement);
       const status = await settler.settle(bound, settlement, { leased, runnable, end }, never);

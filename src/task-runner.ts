@@ -47,6 +47,15 @@ export interface RunEnd {
   readonly durationMs: number;
 }
 
+/** The caller's side of a run. */
+export interface RunControl {
+  readonly workerId: string;
+  /** Ends the run from outside. */
+  readonly abort: AbortController;
+  /** Milliseconds that an aborted handler gets to return; default 5,000. */
+  readonly abortGraceMs?: number;
+}
+
 export interface Services {
   /** @throws SignalboxError `SERVICE_UNKNOWN` */
   get<T>(token: Token<T>): T;
@@ -114,8 +123,11 @@ export class TaskRunner {
     return this.#runnable(leased, envelope, definition);
   }
 
-  /** Calls the handler, under its timeout, and says what to write. `abort` is the caller's means to end it. */
-  async run(task: RunnableTask, workerId: string, abort: AbortController): Promise<RunEnd> {
+  /** Calls the handler, under its timeout, and says what to write. */
+  async run(
+    task: RunnableTask,
+    { workerId, abort, abortGraceMs = ABORT_GRACE_MS }: RunControl,
+  ): Promise<RunEnd> {
     const { clock } = this.#options;
     const startedAt = clock.monotonic();
     let hasEnded = false;
@@ -123,8 +135,10 @@ export class TaskRunner {
       () => (hasEnded = true),
     );
     const inTime = task.timeoutMs === 0 || (await endsWithin(handler, task.timeoutMs, clock));
-    const end = inTime ? await handler : await this.#timeOut(task, handler, abort);
-    const outcome = this.#outcome(task, end, abort.signal);
+    const end = inTime ? await handler : await this.#timeOut(task, handler, abort, abortGraceMs);
+    // A handler that goes on in spite of its abort must not soon run beside itself.
+    const leastWaitMs = hasEnded ? 0 : abortGraceMs;
+    const outcome = this.#outcome(task, end, abort.signal, leastWaitMs);
     const stillRunning = hasEnded ? {} : { stillRunning: handler.then(() => undefined) };
     return { ...outcome, ...stillRunning, durationMs: clock.monotonic() - startedAt };
   }
@@ -179,6 +193,7 @@ export class TaskRunner {
     task: RunnableTask,
     handler: Promise<HandlerEnd>,
     abort: AbortController,
+    abortGraceMs: number,
   ): Promise<HandlerEnd> {
     const { leased, timeoutMs, definition } = task;
     const error = new TaskError(
@@ -189,7 +204,7 @@ export class TaskRunner {
       },
     );
     abort.abort(error);
-    await endsWithin(handler, ABORT_GRACE_MS, this.#options.clock);
+    await endsWithin(handler, abortGraceMs, this.#options.clock);
     return { kind: 'threw', error };
   }
 
@@ -197,6 +212,7 @@ export class TaskRunner {
     task: RunnableTask,
     end: HandlerEnd,
     signal: AbortSignal,
+    leastWaitMs: number,
   ): Omit<RunEnd, 'stillRunning' | 'durationMs'> {
     const reason = abortCode(signal);
     if (reason === 'CLAIM_LOST') return {};
@@ -211,18 +227,21 @@ export class TaskRunner {
       return { settlement: { task: held, kind: 'cancelled', report: JSON.stringify(report) }, report };
     }
     if (reason === 'WORKER_STOPPING') return { settlement: { task: held, kind: 'give-back', afterMs: 0 } };
-    return this.#retryOrFail(task, end.error);
+    return this.#retryOrFail(task, end.error, leastWaitMs);
   }
 
-  #retryOrFail(task: RunnableTask, error: unknown): Omit<RunEnd, 'stillRunning' | 'durationMs'> {
+  #retryOrFail(
+    task: RunnableTask,
+    error: unknown,
+    leastWaitMs: number,
+  ): Omit<RunEnd, 'stillRunning' | 'durationMs'> {
     const { leased, policy, attempt } = task;
     const run = leased.attempts + 1;
     const isTimeout = isSignalboxError(error) && error.code === 'TASK_TIMED_OUT';
     const isInvalid = isSignalboxError(error) && error.code === 'PARAMETERS_INVALID';
     const isFinal = isNonRetryable(error) || isInvalid;
     if (!isFinal && run < policy.maxAttempts) {
-      const wait = backoffMs(policy, run, this.#options.random);
-      const afterMs = isTimeout ? Math.max(wait, ABORT_GRACE_MS) : wait;
+      const afterMs = Math.max(backoffMs(policy, run, this.#options.random), leastWaitMs);
       return { settlement: { task: leased.held, kind: 'retry', afterMs, cause: stackOf(error) }, error };
     }
     this.#options.lines.add(leased.held, 'attempt', JSON.stringify({ attempt, cause: stackOf(error) }));
