@@ -49,18 +49,19 @@ export interface CrashScene {
 
 const LOOK_MS = 5;
 
-/** `faults` sees every call of the driver's own ledger, or of broker and log under a composed one. */
-export function openCrashScene(
-  place: CrashPlace,
-  faults?: Faults,
-  onStatement?: (sql: string) => void,
-): CrashScene {
+export interface CrashWatch {
+  /** Sees every call of the driver's own ledger, or of broker and log under a composed one. */
+  readonly faults: Faults;
+  readonly onStatement: (sql: string) => void;
+  /** Before and after the effect of a handler. */
+  readonly onEffect: () => void;
+}
+
+export function openCrashScene(place: CrashPlace, watch?: CrashWatch): CrashScene {
+  const faults = watch?.faults;
+  const onStatement = watch === undefined ? {} : { onStatement: watch.onStatement };
   const open = (filename: string): Persistence =>
-    new Persistence({
-      client: 'sqlite',
-      connection: { filename },
-      ...(onStatement === undefined ? {} : { onStatement }),
-    });
+    new Persistence({ client: 'sqlite', connection: { filename }, ...onStatement });
   const queues = open(place.queueFile);
   const logs = place.logFile === place.queueFile ? queues : open(place.logFile);
   const broker = new RdsQueueBroker(queues);
@@ -69,7 +70,7 @@ export function openCrashScene(
   const taskLog = new TaskLog({ broker: faults?.wrap('log', log) ?? log });
   const queue = new Queue(QUEUE_NAME, place.ledger === 'own' ? faultyBroker : withoutLedger(faultyBroker));
   const dispatcher = new QueueDispatcher({ queues: [queue], taskLog });
-  const note = noteTask(place, faults);
+  const note = noteTask(place, watch);
   dispatcher.registry.add(note.definition);
   const databases = [queues, logs];
   return {
@@ -94,17 +95,17 @@ export function effectsOf({ effectsFile }: CrashPlace): Effect[] {
   return lines.map((line) => JSON.parse(line) as Effect);
 }
 
-function noteTask(place: CrashPlace, faults: Faults | undefined): CrashScene['note'] {
+function noteTask(place: CrashPlace, watch: CrashWatch | undefined): CrashScene['note'] {
   return defineTask({
     name: 'note',
     retry: { maxAttempts: 3, backoff: 0, maxLapses: 3 },
     async run({ failsFirst = false, isLong = false, writes = false }: NoteParameters, context) {
-      faults?.point();
+      watch?.onEffect();
       const effect: Effect = { taskId: context.taskId, attempt: context.attempt, pid: process.pid };
       appendFileSync(place.effectsFile, `${JSON.stringify(effect)}\n`);
-      faults?.point();
+      watch?.onEffect();
       if (writes) context.log('info', 'noted');
-      if (isLong && faults !== undefined) await renewed(place, faults);
+      if (isLong && watch !== undefined) await renewed(place, watch.faults);
       if (failsFirst && context.attempt === 1) throw new Error('The first run fails');
       return 'noted';
     },

@@ -11,7 +11,7 @@ export interface CrashOrder extends CrashPlace {
   readonly act: 'work' | 'enqueue';
   readonly point: number;
   readonly side: Side;
-  /** Points are the statements of the database and the handlers' effects, not the calls. */
+  /** Points are the statements of the database that may write, not the calls; and the handlers' effects as always. */
   readonly everyStatement: boolean;
   readonly leaseMs: number;
 }
@@ -24,7 +24,14 @@ const order = JSON.parse(process.argv[2] ?? '{}') as CrashOrder;
 const faults = new Faults();
 const statements = new Faults();
 const deaths = order.everyStatement ? statements : faults;
-const scene = openCrashScene(order, faults, () => statements.point());
+const scene = openCrashScene(order, {
+  faults,
+  // To die before or after a statement that reads is the same.
+  onStatement: (sql) => {
+    if (!sql.startsWith('select')) statements.point();
+  },
+  onEffect: () => deaths.point(),
+});
 
 async function work(): Promise<void> {
   const worker = new Worker({

@@ -27,6 +27,9 @@ interface Rule {
 /** They answer at once, and never fail for the storage's sake. */
 const SYNCHRONOUS: readonly string[] = ['ledger', 'assertOpen', 'join'];
 
+/** They change nothing, so that to die before, in or after them is the same: they are no points. */
+const READING: readonly string[] = ['ready', 'count', 'owed', 'search', 'stats', 'lines'];
+
 /**
  * Faults for any of the contracts, since every method of theirs returns a promise. Operations are named with the part
  * that they belong to, as in `log.settle`. Several parts may share one of these, and then the calls of all are counted.
@@ -49,7 +52,7 @@ export class Faults {
         if (name === 'ledger') return (...args: unknown[]) => this.#wrapLedger(invoke(target, value, args));
         if (SYNCHRONOUS.includes(name)) return value.bind(target) as unknown;
         return (...args: unknown[]) =>
-          this.#call(`${part}.${name}`, () => invoke(target, value, args) as Promise<unknown>);
+          this.#call(part, name, () => invoke(target, value, args) as Promise<unknown>);
       },
     });
   }
@@ -87,7 +90,7 @@ export class Faults {
     return this.#history;
   }
 
-  /** Kills this process at the point of that number, from 1; calls and `point`s are counted from now on. */
+  /** Kills this process at the point of that number, from 1; calls that may write and `point`s are counted from now on. */
   dieAt(point: number, side: Side): this {
     this.#death = { point, side };
     this.#points = 0;
@@ -104,20 +107,23 @@ export class Faults {
     this.#isArmed = false;
   }
 
-  /** A point between calls at which this process may die. */
+  /** A point between calls at which this process may die. It has one side only. */
   point(): void {
-    this.#dieIf(this.#nextPoint(), 'before');
+    const point = this.#nextPoint();
+    this.#dieIf(point, 'before');
+    this.#dieIf(point, 'after');
   }
 
   #wrapLedger(ledger: unknown): unknown {
     return typeof ledger === 'object' && ledger !== null ? this.wrap('ledger', ledger) : undefined;
   }
 
-  async #call(operation: string, work: () => Promise<unknown>): Promise<unknown> {
+  async #call(part: string, name: string, work: () => Promise<unknown>): Promise<unknown> {
+    const operation = `${part}.${name}`;
     const call = this.count(operation) + 1;
     this.#calls.set(operation, call);
     this.#history.push(operation);
-    const point = this.#nextPoint();
+    const point = READING.includes(name) ? 0 : this.#nextPoint();
     this.#dieIf(point, 'before');
     const rule = this.#rules.find((one) => one.operation === operation && one.hits(call));
     const answer = await this.#withFault(rule?.fault, operation, work);
