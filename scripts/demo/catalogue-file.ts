@@ -30,7 +30,7 @@ const SOURCE_EXTENSIONS = ['.js', '.mjs', '.cjs', '.jsx', '.ts', '.mts', '.cts',
 /** Reads one file. Which queue it goes to is decided when it is enqueued, from its size and its name. */
 export class CatalogueFile extends AbstractTask<FileToCatalogue> {
   static override readonly taskName = 'demo.catalogue-file';
-  static override readonly options: TaskOptions = { timeoutMs: 10_000 };
+  static override readonly options: TaskOptions = { timeoutMs: 20_000 };
 
   override getQueueName({ path, bytes }: FileToCatalogue): string {
     if (bytes > LARGE_BYTES) return 'large';

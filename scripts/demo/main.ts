@@ -11,7 +11,7 @@ import type { DemoRun } from './state.ts';
 import { summarize } from './summary.ts';
 import { count, printable } from './text.ts';
 
-const HELP = `npm run demo [-- FOLDER] [-- --fresh]
+const HELP = `npm run demo [-- [FOLDER] [--fresh]]
 
 Catalogues at most 2,000 files of FOLDER (default: the installed packages of this project) with three weighted queues on
 SQLite and a worker in a process of its own. Ctrl-C loses nothing: run it again and it goes on.
@@ -52,11 +52,11 @@ function readArguments(args: readonly string[]): { folder?: string; isFresh: boo
     const options = { fresh: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const;
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
     const [folder, other] = positionals;
-    if (other !== undefined) throw new Error(`One folder at a time; "${other}" is another one.`);
+    if (other !== undefined) throw new Error(`One folder at a time; "${other}" is another one`);
     const given = { isFresh: values.fresh === true, wantsHelp: values.help === true };
     return folder === undefined ? given : { ...given, folder };
   } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n\n${HELP}`);
+    throw new UsageError(`${printable((error as Error).message)}\n\n${HELP}`);
   }
 }
 
@@ -104,14 +104,17 @@ async function work(planned: DemoRun, interruption: AbortSignal): Promise<void> 
     const stop = AbortSignal.any([interruption, AbortSignal.timeout(WORK_UNTIL_MS)]);
     const progress = showProgress(files.length);
     const done = await catalogueFiles(planned, signalbox, stop, progress).finally(() => progress.end());
-    if (done < files.length) {
+    const isDone = done >= files.length;
+    if (!interruption.aborted || isDone) {
+      const { text, slowestTaskId } = summarize(planned, await entriesByFile(signalbox.taskLog));
+      say(`\n${text}\n\nNext:\n${nextCommands(slowestTaskId).join('\n')}`);
+    }
+    if (!isDone) {
       const why = interruption.aborted ? 'Stopped' : 'Half a minute is over';
-      say(`\n${why}: ${count(done)} of ${count(files.length, 'file')} are catalogued, and nothing is lost.`);
-      say(`Go on: ${demoCommand()}`);
+      say(`\n${why}: ${count(done)} of ${count(files.length)} files are done, and nothing is lost.`);
+      say(`Go on with: ${demoCommand()}`);
       return;
     }
-    const { text, slowestTaskId } = summarize(planned, await entriesByFile(signalbox.taskLog));
-    say(`\n${text}\n\nNext:\n${nextCommands(slowestTaskId).join('\n')}`);
     await finishRun(planned);
   } finally {
     await signalbox.close();

@@ -13,6 +13,7 @@ export function showProgress(total: number): Watcher & { end(): void } {
 class ProgressBar implements Watcher {
   readonly #total: number;
   readonly #bar: SingleBar;
+  #done = 0;
 
   constructor(total: number) {
     this.#total = total;
@@ -27,15 +28,20 @@ class ProgressBar implements Watcher {
 
   begin(done: number): void {
     sayGoingOn(done, this.#total);
+    this.#done = done;
     this.#bar.start(this.#total, done);
   }
 
   progress(done: number): void {
+    this.#done = done;
     this.#bar.update(done);
   }
 
   killed(signal: string): void {
-    process.stdout.write(`\n${killedText(signal)}\n`);
+    // The bar returns to where it began, so it begins again below the text.
+    this.#bar.stop();
+    process.stdout.write(`${killedText(signal)}\n`);
+    this.#bar.start(this.#total, this.#done);
   }
 
   end(): void {
@@ -45,8 +51,8 @@ class ProgressBar implements Watcher {
 
 class ProgressLines implements Watcher {
   readonly #total: number;
-  #saidAt = 0;
-  #said = -1;
+  #saidAt = -LINE_EVERY_MS;
+  #said = 0;
 
   constructor(total: number) {
     this.#total = total;
@@ -54,12 +60,14 @@ class ProgressLines implements Watcher {
 
   begin(done: number): void {
     sayGoingOn(done, this.#total);
+    this.#said = done;
   }
 
   progress(done: number): void {
-    const isDue = performance.now() - this.#saidAt >= LINE_EVERY_MS || done === this.#total;
+    const now = performance.now();
+    const isDue = now - this.#saidAt >= LINE_EVERY_MS || done === this.#total;
     if (!isDue || done === this.#said) return;
-    this.#saidAt = performance.now();
+    this.#saidAt = now;
     this.#said = done;
     process.stdout.write(`  ${count(done)} of ${count(this.#total)} files\n`);
   }
@@ -78,5 +86,6 @@ function sayGoingOn(done: number, total: number): void {
 }
 
 function killedText(signal: string): string {
-  return `  The worker was killed (${signal}). Another one takes over: what it had in hand once its lease has run out, in ${LEASE_MS / 1_000} s.`;
+  const seconds = LEASE_MS / 1_000;
+  return `  The worker was killed (${signal}); another one goes on, and takes over what it had in hand when its lease of ${seconds} s has run out.`;
 }

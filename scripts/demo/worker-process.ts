@@ -8,7 +8,7 @@ import { CONFIG_FILE, WORKER_LOG } from './state.ts';
 const RUN_WORKER = join(import.meta.dirname, '..', 'run-worker.js');
 const MAX_KILLED = 3;
 /** Far beyond any run: ends a worker whose demo was killed. */
-const TIME_LIMIT_SECONDS = 60;
+const TIME_LIMIT_SECONDS = 40;
 const STOP_WITHIN_MS = 6_000;
 
 /** The command `run-worker` as a process of its own. */
