@@ -43,6 +43,8 @@ export class Slots {
   /** Running tasks have had their time; nothing is tried again. */
   readonly #timeIsUp = new AbortController();
   #returnsStale = false;
+  /** Tasks without a slot whose end is being written: what becomes of them, and so of the queue, is open until it is. */
+  #settling = 0;
   /** The worker has ended: a handler that returns now has nothing to write to. */
   #closed = false;
 
@@ -59,9 +61,9 @@ export class Slots {
     this.#rowless = new RowlessDeliveries({ workerId, leaseMs, clock });
   }
 
-  /** Tasks in hand, running or not. */
+  /** Tasks in hand: running or not, and those whose end is being written. */
   get size(): number {
-    return this.#hand.size;
+    return this.#hand.size + this.#settling;
   }
 
   /** How many of the next draw can start at once. */
@@ -234,6 +236,7 @@ export class Slots {
     if (this.#closed) return;
     logger.debug({ ...where, durationMs: Math.round(end.durationMs) }, 'finished');
     this.#hand.ended(task, end.durationMs);
+    this.#settling += 1;
     if (end.stillRunning !== undefined) this.#keepSlot(end.stillRunning);
     const settled =
       end.settlement === undefined ? Promise.resolve() : this.#settle(task, end.settlement, runnable, end);
@@ -241,6 +244,7 @@ export class Slots {
     this.startWaiting();
     await settled;
     this.#letGo(task);
+    this.#settling -= 1;
     this.#options.onProcessed();
     this.#options.onLeft();
   }
@@ -275,7 +279,9 @@ export class Slots {
   }
 
   async #giveBack(task: TaskInHand): Promise<void> {
+    this.#settling += 1;
     await this.#settle(task, { task: task.leased.held, kind: 'give-back', afterMs: 0 }, undefined, undefined);
+    this.#settling -= 1;
     this.#letGo(task);
   }
 
