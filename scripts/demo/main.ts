@@ -36,8 +36,7 @@ async function run(args: readonly string[]): Promise<number> {
   try {
     const { folder, isFresh, wantsHelp } = readArguments(args);
     if (wantsHelp) return say(HELP);
-    if (isFresh) await clearState();
-    const planned = await planRun(folder, interruption.signal);
+    const planned = await planRun(folder, isFresh, interruption.signal);
     if (interruption.signal.aborted) return exitCode();
     if (planned.listing.files.length === 0) return say(`There are no files in ${printable(planned.folder)}.`);
     await work(planned, interruption.signal);
@@ -61,9 +60,10 @@ function readArguments(args: readonly string[]): { folder?: string; isFresh: boo
 }
 
 /** The unfinished run, or a new one. */
-async function planRun(named: string | undefined, stop: AbortSignal): Promise<DemoRun> {
-  const before = await readRun();
+async function planRun(named: string | undefined, isFresh: boolean, stop: AbortSignal): Promise<DemoRun> {
   const folder = named === undefined ? undefined : await existingFolder(named);
+  if (isFresh) await clearState();
+  const before = await readRun();
   if (before !== null && !before.isFinished) {
     if (folder === undefined || folder === before.folder) return before;
     throw new UsageError(
@@ -101,8 +101,8 @@ async function work(planned: DemoRun, interruption: AbortSignal): Promise<void> 
   try {
     await signalbox.dispatcher.initialize();
     await signalbox.taskLog.createContainer();
-    const stop = AbortSignal.any([interruption, AbortSignal.timeout(WORK_UNTIL_MS)]);
     const progress = showProgress(files.length);
+    const stop = stopAfter(WORK_UNTIL_MS, interruption);
     const done = await catalogueFiles(planned, signalbox, stop, progress).finally(() => progress.end());
     const isDone = done >= files.length;
     if (!interruption.aborted || isDone) {
@@ -119,6 +119,14 @@ async function work(planned: DemoRun, interruption: AbortSignal): Promise<void> 
   } finally {
     await signalbox.close();
   }
+}
+
+function stopAfter(ms: number, interruption: AbortSignal): AbortSignal {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), ms).unref();
+  interruption.addEventListener('abort', () => stop.abort());
+  if (interruption.aborted) stop.abort();
+  return stop.signal;
 }
 
 function introduction({ folder, listing }: DemoRun): string {
