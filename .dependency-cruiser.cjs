@@ -1,6 +1,6 @@
 // Who may import whom. The contracts are leaves; the core knows no broker; brokers know contracts only.
 const leaves =
-  '^src/(store|queue-broker|task-log-broker|ledger|record-store|task-status|environment|errors)\\.ts$';
+  '^src/(store|queue-broker|task-log-broker|ledger|record-store|task-status|task-transitions|environment|errors)\\.ts$';
 // The package's front door and the composition root behind it.
 const frontDoor = '^src/(index|signalbox)\\.ts$';
 

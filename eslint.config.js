@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'dist-*/', 'node_modules/', '.signalbox-demo/'] },
+  { ignores: ['dist/', 'dist-*/', 'test/package/fixture/', 'node_modules/', '.signalbox-demo/'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],

@@ -80,7 +80,7 @@ export interface Release {
  * Methods that take receipts answer those that were still valid; the others changed nothing.
  */
 export interface QueueBroker {
-  /** Stable within one process, and equal for two brokers over the same storage. */
+  /** Names the storage in errors and log lines. */
   readonly id: string;
   readonly capabilities: BrokerCapabilities;
   readonly store?: Store;

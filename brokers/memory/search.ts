@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../src/errors.ts';
-import type { Page, TaskLogEntry, TaskLogPage, TaskLogQuery } from '../../src/task-log-broker.ts';
+import type { Page, TaskLogEntry, TaskLogQuery } from '../../src/task-log-broker.ts';
 
 function among<T>(list: readonly T[] | undefined, value: T): boolean {
   return list === undefined || list.includes(value);
@@ -45,7 +45,10 @@ function position(after: string): Position {
 }
 
 /** One page of the entries given, which it may put into another order. */
-export function pageOf(entries: TaskLogEntry[], page: Page): TaskLogPage {
+export function pageOf<Entry extends TaskLogEntry>(
+  entries: Entry[],
+  page: Page,
+): { readonly entries: readonly Entry[]; readonly next?: string } {
   const oldestFirst = page.order === 'oldest';
   const precedes = (a: Position, b: Position): boolean => (oldestFirst ? older(a, b) : older(b, a));
   const from = page.after === undefined ? undefined : position(page.after);

@@ -1,4 +1,4 @@
-import { newId, systemClock } from '../../src/environment.ts';
+import { systemClock } from '../../src/environment.ts';
 import type { Clock } from '../../src/environment.ts';
 import type { Transaction } from '../../src/store.ts';
 import type {
@@ -18,17 +18,17 @@ import type {
   TaskAct,
   TaskLine,
   TaskLogBroker,
-  TaskLogEntry,
   TaskLogPage,
   TaskLogQuery,
 } from '../../src/task-log-broker.ts';
 import type { TaskStatus } from '../../src/task-status.ts';
+import { attemptText, change, claim, isHeldBy, renew, settle, start } from '../../src/task-transitions.ts';
+import type { Step } from '../../src/task-transitions.ts';
 import { closedError, refuseTransaction } from './guard.ts';
 import type { InMemoryOptions } from './guard.ts';
-import { changed, holds, newRow } from './rows.ts';
+import { changed, entryOf, newRow } from './rows.ts';
 import type { Row } from './rows.ts';
 import { matches, pageOf } from './search.ts';
-import { changeRow, claimRow, renewRow, settleRow, startRow } from './transitions.ts';
 
 const NAME = 'in-memory task log';
 
@@ -74,10 +74,9 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
     return ids.map((id) => {
       const row = this.#rows.get(id);
       if (row === undefined) return { id, kind: 'missing' };
-      const { row: next, answer } = claimRow(row, { ...options, start: startable > 0 }, now);
-      if (next !== row && next.entry.status === 'running' && answer.kind === 'claimed') startable -= 1;
-      this.#keep(next);
-      return answer;
+      const step = claim(row, { ...options, mayStart: startable > 0 }, now);
+      if (step.next?.status === 'running') startable -= 1;
+      return this.#take(step, now);
     });
   }
 
@@ -89,23 +88,15 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
     const now = this.#guard('settle', tx);
     return {
       settled: settlements.map((settlement) => this.#settle(settlement, now)),
-      started: starting.map((task): StartAnswer => {
-        const outcome = startRow(this.#rows.get(task.id), task, now);
-        if (outcome === null) return { id: task.id, kind: 'lost' };
-        this.#keep(outcome.row);
-        return outcome.answer;
-      }),
+      started: starting.map((task): StartAnswer =>
+        this.#take(start(this.#rows.get(task.id), task, now), now),
+      ),
     };
   }
 
   async renew(tasks: readonly HeldTask[], leaseMs: number): Promise<RenewAnswer[]> {
     const now = this.#guard('renew');
-    return tasks.map((task) => {
-      const outcome = renewRow(this.#rows.get(task.id), task, leaseMs, now);
-      if (outcome === null) return { id: task.id, kind: 'lost' };
-      this.#keep(outcome.row);
-      return outcome.answer;
-    });
+    return tasks.map((task) => this.#take(renew(this.#rows.get(task.id), task, leaseMs, now), now));
   }
 
   async change(
@@ -117,25 +108,25 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
     const now = this.#guard('change', tx);
     return [...new Set(ids)].flatMap((id) => {
       const row = this.#rows.get(id);
-      const next = row === undefined ? null : changeRow(row, act, options, newId(now), now);
-      if (next === null) return [];
-      this.#keep(next);
-      const { status, generation, notBefore } = next.entry;
+      const next = row === undefined ? undefined : change(row, act, options, now);
+      if (next === undefined) return [];
+      this.#keep(changed(next, now));
+      const { status, generation, notBefore } = next;
       return [{ id, status, generation, dueInMs: Math.max(0, notBefore - now) }];
     });
   }
 
   async owed(queue: string, limit: number): Promise<readonly OwedRow[]> {
     const now = this.#guard('owed');
-    const due: { readonly entry: TaskLogEntry; readonly pushAt: number }[] = [];
+    const due: { readonly row: Row; readonly pushAt: number }[] = [];
     for (const id of this.#owing) {
-      const entry = this.#rows.get(id)?.entry;
-      if (entry === undefined || entry.pushAt === null || entry.pushAt > now) continue;
-      if (entry.queue !== queue || !STATUSES_WITH_MESSAGE.includes(entry.status)) continue;
-      due.push({ entry, pushAt: entry.pushAt });
+      const row = this.#rows.get(id);
+      if (row === undefined || row.pushAt === null || row.pushAt > now) continue;
+      if (row.queue !== queue || !STATUSES_WITH_MESSAGE.includes(row.status)) continue;
+      due.push({ row, pushAt: row.pushAt });
     }
     due.sort((a, b) => a.pushAt - b.pushAt);
-    return due.slice(0, limit).map(({ entry }) => ({ entry, dueInMs: entry.notBefore - now }));
+    return due.slice(0, limit).map(({ row }) => ({ entry: entryOf(row), dueInMs: row.notBefore - now }));
   }
 
   async pushed(
@@ -148,15 +139,16 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
     const now = this.#guard('pushed');
     return rows.flatMap(({ id, generation, nextPushInMs }) => {
       const row = this.#rows.get(id);
-      if (row?.entry.generation !== generation) return [];
-      this.#keep(changed(row, now, { pushAt: nextPushInMs === null ? null : now + nextPushInMs }));
+      if (row?.generation !== generation) return [];
+      this.#keep(changed({ ...row, pushAt: nextPushInMs === null ? null : now + nextPushInMs }, now));
       return [id];
     });
   }
 
   async search(query: TaskLogQuery, page: Page): Promise<TaskLogPage> {
     this.#guard('search');
-    return pageOf(this.#matching(query), page);
+    const { entries, ...rest } = pageOf(this.#matching(query), page);
+    return { entries: entries.map(entryOf), ...rest };
   }
 
   async stats(query: TaskLogQuery): Promise<Partial<Record<TaskStatus, number>>> {
@@ -169,7 +161,8 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
   async append(lines: readonly (TaskLine & { readonly token?: string })[]): Promise<void> {
     this.#guard('append');
     for (const { token, ...line } of lines) {
-      if (token === undefined || holds(this.#rows.get(line.taskId), token)) this.#append(line);
+      const row = this.#rows.get(line.taskId);
+      if (token === undefined || (row !== undefined && isHeldBy(row, token))) this.#append(line);
     }
   }
 
@@ -191,20 +184,25 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
   #settle(settlement: Settlement, now: number): LogSettleAnswer {
     const { id } = settlement.task;
     const row = this.#rows.get(id);
-    const outcome = settleRow(row, settlement, now);
-    if (outcome === null || row === undefined) return { id, log: 'lost' };
-    if (outcome.row !== row && settlement.kind === 'retry' && settlement.cause !== undefined) {
-      const { attempts, lapses, worker, startedAt } = row.entry;
-      const attempt = attempts + lapses + 1;
-      const text = JSON.stringify({ attempt, worker, startedAt, endedAt: now, cause: settlement.cause });
-      this.#append({ taskId: id, kind: 'attempt', at: now, text });
+    const step = settle(row, settlement, now);
+    if (
+      row !== undefined &&
+      step.next !== undefined &&
+      settlement.kind === 'retry' &&
+      settlement.cause !== undefined
+    ) {
+      this.#append({ taskId: id, kind: 'attempt', at: now, text: attemptText(row, settlement.cause, now) });
     }
-    this.#keep(outcome.row);
-    return outcome.answer;
+    return this.#take(step, now);
+  }
+
+  #take<Answer>({ answer, next }: Step<Answer, Row>, now: number): Answer {
+    if (next !== undefined) this.#keep(changed(next, now));
+    return answer;
   }
 
   #keep(row: Row): void {
-    const { id, pushAt } = row.entry;
+    const { id, pushAt } = row;
     this.#rows.set(id, row);
     if (pushAt === null) this.#owing.delete(id);
     else this.#owing.add(id);
@@ -216,14 +214,14 @@ export class InMemoryTaskLogBroker implements TaskLogBroker {
     else lines.push(line);
   }
 
-  #matching(query: TaskLogQuery): TaskLogEntry[] {
+  #matching(query: TaskLogQuery): Row[] {
     const candidates =
       query.ids === undefined
         ? this.#rows.values()
         : [...new Set(query.ids)].flatMap((id) => this.#rows.get(id) ?? []);
-    const entries: TaskLogEntry[] = [];
-    for (const { entry } of candidates) if (matches(query, entry)) entries.push(entry);
-    return entries;
+    const rows: Row[] = [];
+    for (const row of candidates) if (matches(query, row)) rows.push(row);
+    return rows;
   }
 
   /** Answers the time of the call. */

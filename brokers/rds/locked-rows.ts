@@ -1,7 +1,7 @@
 import type { TaskStatus } from '../../src/task-status.ts';
 import { integer, integerOrNull, text, textOrNull } from './session.ts';
 import type { Binding, Row } from './session.ts';
-import type { LogRow, Step } from './transitions.ts';
+import type { LogRow, Step } from '../../src/task-transitions.ts';
 
 /** What of a row moves, in the order of `movedBindings`. */
 export const MOVED_COLUMNS = `status = ?, attempts = ?, lapses = ?, unknowns = ?, token = ?, claim_until = ?, worker = ?,

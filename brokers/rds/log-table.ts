@@ -16,7 +16,7 @@ import type { Dialect } from './dialect.ts';
 import { LOCKED_COLUMNS, LockedRows, MOVED_COLUMNS, movedBindings } from './locked-rows.ts';
 import { integer, text, textOrNull, wholeMs } from './session.ts';
 import type { Binding, Row, Session } from './session.ts';
-import { attemptText, change, claim, renew, settle, start } from './transitions.ts';
+import { attemptText, change, claim, renew, settle, start } from '../../src/task-transitions.ts';
 
 /** The message of a row, as it can be built again from it. */
 export interface RowMessage {

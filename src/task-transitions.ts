@@ -9,13 +9,16 @@ import type {
   Settlement,
   StartAnswer,
   TaskAct,
-} from '../../src/task-log-broker.ts';
-import { HELD_STATUSES, mayChange } from '../../src/task-status.ts';
-import type { TaskStatus } from '../../src/task-status.ts';
+} from './task-log-broker.ts';
+import { HELD_STATUSES, mayChange } from './task-status.ts';
+import type { TaskStatus } from './task-status.ts';
 
 /**
- * The part of a row that moves. The row is read under a lock, decided on here, and written back as a whole: pure
- * functions of a row and the database's time, the same for every database.
+ * What every call of a task log does to a row: pure functions of the row and the storage's time, for all drivers that read
+ * a row under a lock, decide, and write it back. A driver that decides inside its database follows the same rules,
+ * and the conformance suite holds it to them.
+ *
+ * This is the part of a row that moves.
  */
 export interface LogRow {
   readonly id: string;
@@ -37,9 +40,9 @@ export interface LogRow {
 }
 
 /** `next` absent: nothing changes. */
-export interface Step<Answer> {
+export interface Step<Answer, Row extends LogRow = LogRow> {
   readonly answer: Answer;
-  readonly next?: LogRow;
+  readonly next?: Row;
 }
 
 type Changes = Partial<LogRow>;
@@ -54,11 +57,11 @@ function movedDebt(row: LogRow, pushAt: number): Changes {
   return row.pushAt === null ? {} : owing(row, pushAt);
 }
 
-function isHeldBy(row: LogRow, token: string): boolean {
+export function isHeldBy(row: LogRow, token: string): boolean {
   return row.token === token && HELD_STATUSES.includes(row.status);
 }
 
-function cancelled(row: LogRow, now: number, changes: Changes): LogRow {
+function cancelled<Row extends LogRow>(row: Row, now: number, changes: Changes): Row {
   return {
     ...row,
     status: 'cancelled',
@@ -75,7 +78,7 @@ export interface ClaimTerms extends Omit<ClaimOptions, 'start'> {
   readonly mayStart: boolean;
 }
 
-export function claim(row: LogRow, terms: ClaimTerms, now: number): Step<ClaimAnswer> {
+export function claim<Row extends LogRow>(row: Row, terms: ClaimTerms, now: number): Step<ClaimAnswer, Row> {
   const { id, status, claimUntil, notBefore } = row;
   if (isHeldBy(row, terms.token)) return { answer: claimedAnswer(row, (claimUntil ?? now) - now) };
   if (status === 'enqueued') {
@@ -90,7 +93,12 @@ export function claim(row: LogRow, terms: ClaimTerms, now: number): Step<ClaimAn
   return taken(row, terms, now, { worker: row.worker, started: row.startedAt !== null });
 }
 
-function taken(row: LogRow, terms: ClaimTerms, now: number, lapsed?: LapsedClaim): Step<ClaimAnswer> {
+function taken<Row extends LogRow>(
+  row: Row,
+  terms: ClaimTerms,
+  now: number,
+  lapsed?: LapsedClaim,
+): Step<ClaimAnswer, Row> {
   if (row.cancelRequestedAt !== null) {
     const next = cancelled(row, now, { token: null, claimUntil: null });
     return { answer: { id: row.id, kind: 'finished', status: 'cancelled' }, next };
@@ -98,7 +106,7 @@ function taken(row: LogRow, terms: ClaimTerms, now: number, lapsed?: LapsedClaim
   // Whoever takes over a run that had begun has to decide first whether the task may run once more.
   const crashed = lapsed?.started === true;
   const starts = terms.mayStart && !crashed;
-  const next: LogRow = {
+  const next: Row = {
     ...row,
     status: starts ? 'running' : 'dequeued',
     startedAt: starts ? now : null,
@@ -125,7 +133,11 @@ function claimedAnswer(row: LogRow, leaseLeftMs: number, lapsed?: LapsedClaim): 
   };
 }
 
-export function settle(row: LogRow | undefined, settlement: Settlement, now: number): Step<LogSettleAnswer> {
+export function settle<Row extends LogRow>(
+  row: Row | undefined,
+  settlement: Settlement,
+  now: number,
+): Step<LogSettleAnswer, Row> {
   const { id, token } = settlement.task;
   if (row?.token !== token) return { answer: { id, log: 'lost' } };
   if (HELD_STATUSES.includes(row.status)) {
@@ -140,7 +152,7 @@ export function settle(row: LogRow | undefined, settlement: Settlement, now: num
   return { answer: repeated ? { id, log: 'written', status } : { id, log: 'lost' } };
 }
 
-function settled(row: LogRow, settlement: Settlement, now: number): LogRow {
+function settled<Row extends LogRow>(row: Row, settlement: Settlement, now: number): Row {
   const ran = row.startedAt === null ? 0 : 1;
   if ('afterMs' in settlement) {
     const attempts = row.attempts + (settlement.kind === 'retry' ? ran : 0);
@@ -176,7 +188,11 @@ export function attemptText(row: LogRow, cause: string, endedAt: number): string
   return JSON.stringify({ attempt: attempts + lapses + 1, worker, startedAt, endedAt, cause });
 }
 
-export function start(row: LogRow | undefined, task: HeldTask, now: number): Step<StartAnswer> {
+export function start<Row extends LogRow>(
+  row: Row | undefined,
+  task: HeldTask,
+  now: number,
+): Step<StartAnswer, Row> {
   const { id, token } = task;
   if (row === undefined || !isHeldBy(row, token)) return { answer: { id, kind: 'lost' } };
   if (row.status === 'running') return { answer: { id, kind: 'started' } };
@@ -186,12 +202,12 @@ export function start(row: LogRow | undefined, task: HeldTask, now: number): Ste
   return { answer: { id, kind: 'started' }, next: { ...row, status: 'running', startedAt: now } };
 }
 
-export function renew(
-  row: LogRow | undefined,
+export function renew<Row extends LogRow>(
+  row: Row | undefined,
   task: HeldTask,
   leaseMs: number,
   now: number,
-): Step<RenewAnswer> {
+): Step<RenewAnswer, Row> {
   const { id, token } = task;
   if (row === undefined || !isHeldBy(row, token)) return { answer: { id, kind: 'lost' } };
   const claimUntil = now + leaseMs;
@@ -203,7 +219,12 @@ export function renew(
  * The row after an act from outside its run; undefined when its status does not allow it. Without a token nobody
  * holds it: whoever did can write nothing more.
  */
-export function change(row: LogRow, act: TaskAct, options: ChangeOptions, now: number): LogRow | undefined {
+export function change<Row extends LogRow>(
+  row: Row,
+  act: TaskAct,
+  options: ChangeOptions,
+  now: number,
+): Row | undefined {
   const { status } = row;
   const force = options.force === true;
   switch (act) {
@@ -223,7 +244,7 @@ export function change(row: LogRow, act: TaskAct, options: ChangeOptions, now: n
   }
 }
 
-function sentAgain(row: LogRow, { owedInMs }: ChangeOptions, now: number): LogRow {
+function sentAgain<Row extends LogRow>(row: Row, { owedInMs }: ChangeOptions, now: number): Row {
   return {
     ...row,
     status: 'enqueued',
@@ -241,7 +262,7 @@ function sentAgain(row: LogRow, { owedInMs }: ChangeOptions, now: number): LogRo
   };
 }
 
-function refused(row: LogRow, { report, deadReason }: ChangeOptions, now: number): LogRow {
+function refused<Row extends LogRow>(row: Row, { report, deadReason }: ChangeOptions, now: number): Row {
   return {
     ...row,
     status: 'failed',
