@@ -159,17 +159,18 @@ export class TaskLog {
     });
   }
 
+  /** Resolves at the task's end in this process, at the latest after `ms`. */
   async #endOf(id: string, ms: number, signal: AbortSignal | undefined): Promise<void> {
     const ended = new AbortController();
+    const end = (): void => ended.abort();
     const stops = (['task:completed', 'task:failed', 'task:cancelled'] as const).map((name) =>
       this.events.on(name, (event) => {
-        if (event.taskId === id) ended.abort();
+        if (event.taskId === id) end();
       }),
     );
-    await this.#clock.sleep(
-      ms,
-      signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal]),
-    );
+    signal?.addEventListener('abort', end);
+    await this.#clock.sleep(ms, ended.signal);
+    signal?.removeEventListener('abort', end);
     for (const stop of stops) stop();
   }
 }

@@ -3,6 +3,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
+import { workerProcess } from './process.ts';
 import { benchStore } from './stores.ts';
 import type { StoreName } from './stores.ts';
 import { drain, enqueue, latency } from './workloads.ts';
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
   try {
     const runs: Figures[] = [];
     for (let round = 0; round < rounds; round += 1) {
+      runs.push(...(await workerProcess(join(folder, `process-${round}`))));
       for (const store of STORES)
         runs.push(...(await oneRound(store, join(folder, `${round}.sqlite`), tasks, concurrency)));
     }
