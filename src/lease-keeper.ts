@@ -32,6 +32,7 @@ export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #kept = new Map<string, KeptTask>();
   #rest: AbortController | undefined;
+  #underWay: Promise<unknown> = Promise.resolve();
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
@@ -54,6 +55,11 @@ export class LeaseKeeper {
     return this.#options.clock.monotonic() < task.leaseEndsAt;
   }
 
+  /** Resolves when no renewal is under way. */
+  async quiet(): Promise<void> {
+    await this.#underWay;
+  }
+
   async #beatUntilEmpty(): Promise<void> {
     const { clock, leaseMs } = this.#options;
     const usualMs = leaseMs / BEATS_PER_LEASE;
@@ -63,7 +69,9 @@ export class LeaseKeeper {
       await clock.sleep(nextAt - clock.monotonic(), this.#rest.signal);
       // Woken because nothing was left in hand; by now there may be a new task, whose lease is fresh.
       if (this.#kept.size === 0 || clock.monotonic() < nextAt) continue;
-      const renewed = await this.#beat();
+      const beat = this.#beat();
+      this.#underWay = beat;
+      const renewed = await beat;
       nextAt = clock.monotonic() + (renewed ? usualMs : Math.min(RETRY_AFTER_MS, usualMs));
     }
     this.#rest = undefined;

@@ -137,6 +137,11 @@ export class Slots {
     return left.length;
   }
 
+  /** Resolves when no renewal of a lease is under way. */
+  quiet(): Promise<void> {
+    return this.#keeper.quiet();
+  }
+
   #hold(bound: BoundQueue, leased: LeasedTask, leaseEndsAt: number): TaskInHand {
     const abort = new AbortController();
     const kept = {

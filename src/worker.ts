@@ -46,7 +46,9 @@ export class Worker {
   readonly #slots: Slots;
   readonly #drawer: Drawer;
   readonly #bell: Bell;
-  /** Ends every wait, and the relay. */
+  /** Ends a draw that waits for messages. */
+  readonly #drawing = new AbortController();
+  /** Ends every other wait, and the relay. */
   readonly #ending = new AbortController();
   #ended: Promise<WorkerEnd> | undefined;
   #reason: StopReason | undefined;
@@ -85,7 +87,7 @@ export class Worker {
       take: (bound, drawn, token, before) => this.#slots.take(bound, drawn, token, before),
       afterDraw: () => this.#slots.startWaiting(),
       mayDraw,
-      signal: this.#ending.signal,
+      signal: this.#drawing.signal,
     });
   }
 
@@ -138,7 +140,7 @@ export class Worker {
     await this.#drawUntilEnd();
     const left = await this.#slots.empty();
     this.#ending.abort();
-    await endsWithin(Promise.all([relaying, stopWatching()]), LAST_CALLS_MS, clock);
+    await endsWithin(Promise.all([relaying, stopWatching(), this.#slots.quiet()]), LAST_CALLS_MS, clock);
     const reason = this.#reason ?? 'stopped';
     events.emit('worker:stopped', { workerId: this.id, processed: this.#processed, reason });
     logger.info({ worker: this.id, processed: this.#processed, reason, left }, 'Worker stopped');
@@ -222,6 +224,7 @@ export class Worker {
   /** The first reason counts. */
   #end(reason: StopReason, timeoutMs: number): void {
     this.#reason ??= reason;
+    this.#drawing.abort();
     if (Number.isFinite(timeoutMs)) void this.#callTimeAfter(timeoutMs);
     this.#slots.giveBackUnstarted();
     this.#bell.ring();

@@ -71,7 +71,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-export type Around = (method: string, call: () => unknown) => unknown;
+export type Around = (method: string, call: () => unknown, args: readonly unknown[]) => unknown;
 
 /** The same object, with every call of a method led through `around`. */
 export function intercepted<T extends object>(target: T, around: Around): T {
@@ -79,7 +79,7 @@ export function intercepted<T extends object>(target: T, around: Around): T {
     get(object, key) {
       const value: unknown = Reflect.get(object, key, object);
       if (typeof value !== 'function') return value;
-      return (...args: unknown[]) => around(String(key), () => Reflect.apply(value, object, args));
+      return (...args: unknown[]) => around(String(key), () => Reflect.apply(value, object, args), args);
     },
   });
 }
