@@ -1,5 +1,6 @@
 import { BrokerError } from './errors.ts';
 import type { DrawnTask, Ledger, NewTask, SettleAnswer, SettleAnswers } from './ledger.ts';
+import { messageOf, Outbox, PUSH_GRACE_MS } from './outbox.ts';
 import type { Delivery, OutgoingMessage, QueueBroker, Receipt, Release } from './queue-broker.ts';
 import type { Transaction } from './store.ts';
 import type {
@@ -9,7 +10,6 @@ import type {
   DrawOptions,
   HeldTask,
   LogSettleAnswer,
-  NewTaskLogEntry,
   RenewAnswer,
   Settlement,
   TaskAct,
@@ -22,10 +22,6 @@ export interface ComposedLedgerOptions {
   readonly onError?: (operation: string, queue: string, error: unknown) => void;
 }
 
-/** How long a pushing process has before a relay pushes for it. */
-const PUSH_GRACE_MS = 30_000;
-/** A push is repeated this long before the broker would forget the message. */
-const RETENTION_MARGIN_MS = 3_600_000;
 /** What an id drawn again waits when its row is locked by another statement. */
 const LOCKED_ROW_MS = 1_000;
 
@@ -47,11 +43,13 @@ class ComposedLedger implements Ledger {
   readonly #broker: QueueBroker;
   readonly #log: TaskLogBroker;
   readonly #onError: (operation: string, queue: string, error: unknown) => void;
+  readonly #outbox: Outbox;
 
   constructor(broker: QueueBroker, log: TaskLogBroker, options: ComposedLedgerOptions) {
     this.#broker = broker;
     this.#log = log;
     this.#onError = options.onError ?? (() => undefined);
+    this.#outbox = new Outbox(broker, log, (operation, queue, work) => this.#later(operation, queue, work));
   }
 
   async enqueue(queue: string, tasks: readonly NewTask[], tx?: Transaction): Promise<string[]> {
@@ -65,13 +63,11 @@ class ComposedLedger implements Ledger {
       );
     }
     if (this.#shared) return this.#together(tx, (inner) => this.#enqueueTogether(queue, tasks, inner));
-    const added = await this.#log.insert(
-      tasks.map((task) => this.#owing(task)),
-      tx,
-    );
-    const messages = this.#pushableNow(tasks, added);
-    if (tx === undefined) await this.#pushOrFail(queue, messages);
-    else tx.afterCommit(() => this.#pushOwed(queue, messages));
+    const rows = tasks.map((task) => this.#outbox.owing(task));
+    const added = await this.#log.insert(rows, tx);
+    const messages = this.#outbox.pushableNow(tasks, added);
+    if (tx === undefined) await this.#outbox.pushOrFail(queue, messages);
+    else tx.afterCommit(() => this.#outbox.pushOrOwe(queue, messages));
     return added;
   }
 
@@ -115,7 +111,7 @@ class ComposedLedger implements Ledger {
     const { entries } = await this.#log.search({ ids }, { limit: ids.length });
     if (!this.#shared) {
       const changed = await this.#log.change(act, ids, { ...options, owedInMs: PUSH_GRACE_MS });
-      await this.#later('push', queue, () => this.#pushAndClear(queue, this.#again(entries, changed)));
+      await this.#outbox.pushOrOwe(queue, this.#again(entries, changed));
       return changed;
     }
     return this.#together(undefined, async (tx) => {
@@ -125,23 +121,8 @@ class ComposedLedger implements Ledger {
     });
   }
 
-  async relay(queue: string, limit: number): Promise<number> {
-    const owed = await this.#log.owed(queue, limit);
-    const { maxDelayMs } = this.#broker.capabilities;
-    const tooEarly = owed.filter((row) => row.dueInMs > maxDelayMs);
-    await this.#log.pushed(
-      tooEarly.map(({ entry, dueInMs }) => ({
-        id: entry.id,
-        generation: entry.generation,
-        nextPushInMs: dueInMs - maxDelayMs,
-      })),
-    );
-    const due = owed.filter((row) => row.dueInMs <= maxDelayMs);
-    await this.#pushAndClear(
-      queue,
-      due.map(({ entry, dueInMs }) => messageOf(entry, dueInMs, entry.generation)),
-    );
-    return due.length;
+  relay(queue: string, limit: number): Promise<number> {
+    return this.#outbox.relay(queue, limit);
   }
 
   get #shared(): boolean {
@@ -167,81 +148,6 @@ class ComposedLedger implements Ledger {
     );
     if (messages.length > 0) await this.#broker.push(queue, messages, tx);
     return [...added];
-  }
-
-  /** The row, with the debt of its message noted before anybody tries to push it. */
-  #owing({ entry, message }: NewTask): NewTaskLogEntry {
-    if (message === undefined) return { ...entry, owedInMs: null };
-    const beyondBroker = entry.delayMs - this.#broker.capabilities.maxDelayMs;
-    return { ...entry, owedInMs: beyondBroker > 0 ? beyondBroker : PUSH_GRACE_MS };
-  }
-
-  #pushableNow(tasks: readonly NewTask[], added: readonly string[]): OutgoingMessage[] {
-    const isNew = new Set(added);
-    const { maxDelayMs } = this.#broker.capabilities;
-    return tasks.flatMap(({ entry, message }) =>
-      message !== undefined && isNew.has(entry.id) && entry.delayMs <= maxDelayMs
-        ? [{ ...message, generation: 1 }]
-        : [],
-    );
-  }
-
-  /** A refused push fails its rows by compare-and-set, so that the caller's error is the truth. */
-  async #pushOrFail(queue: string, messages: readonly OutgoingMessage[]): Promise<void> {
-    if (messages.length === 0) return;
-    try {
-      await this.#broker.push(queue, messages);
-    } catch (cause) {
-      await this.#failPush(queue, messages, cause);
-      return;
-    }
-    await this.#later('clear debt', queue, () => this.#clear(messages));
-  }
-
-  async #failPush(queue: string, messages: readonly OutgoingMessage[], cause: unknown): Promise<void> {
-    const ids = messages.map((message) => message.id);
-    const place = {
-      queue,
-      broker: this.#broker.id,
-      ...(ids.length === 1 && ids[0] !== undefined ? { task: ids[0] } : {}),
-    };
-    let failed: readonly ChangeAnswer[];
-    try {
-      failed = await this.#log.change('fail', ids, { deadReason: 'PUSH_FAILED' });
-    } catch (second) {
-      throw new BrokerError(
-        'ENQUEUE_UNCERTAIN',
-        `Queue "${queue}" refused the message, and the task log could not be told.`,
-        {
-          cause: new AggregateError([cause, second]),
-          place,
-        },
-      );
-    }
-    // Rows that did not change are being worked on: their message had arrived after all.
-    if (failed.length > 0) {
-      throw new BrokerError('ENQUEUE_FAILED', `Queue "${queue}" did not accept the message.`, {
-        cause,
-        place,
-      });
-    }
-  }
-
-  /** After the caller's commit nobody is left to tell: what fails here stays owed, and a relay pushes it. */
-  async #pushOwed(queue: string, messages: readonly OutgoingMessage[]): Promise<void> {
-    await this.#later('push', queue, () => this.#pushAndClear(queue, messages));
-  }
-
-  async #pushAndClear(queue: string, messages: readonly OutgoingMessage[]): Promise<void> {
-    if (messages.length === 0) return;
-    await this.#broker.push(queue, messages);
-    await this.#clear(messages);
-  }
-
-  #clear(messages: readonly OutgoingMessage[]): Promise<string[]> {
-    const { retentionMs } = this.#broker.capabilities;
-    const nextPushInMs = Number.isFinite(retentionMs) ? retentionMs - RETENTION_MARGIN_MS : null;
-    return this.#log.pushed(messages.map(({ id, generation }) => ({ id, generation, nextPushInMs })));
   }
 
   async #claim(
@@ -411,17 +317,6 @@ function withoutCopies(deliveries: readonly Delivery[]): {
     copies.set(delivery.id, [...(copies.get(delivery.id) ?? []), shorter.receipt]);
   }
   return { kept: [...best.values()], copies };
-}
-
-function messageOf(entry: TaskLogEntry, dueInMs: number, generation: number): OutgoingMessage {
-  return {
-    id: entry.id,
-    body: entry.envelope,
-    delayMs: Math.max(0, dueInMs),
-    priority: entry.priority,
-    generation,
-    ...(entry.group === null ? {} : { group: entry.group }),
-  };
 }
 
 function withMessage(
