@@ -37,19 +37,25 @@ export class RowlessDeliveries {
       await bound.queue.broker.release(bound.name, [{ receipt: delivery.receipt, delayMs: LOOK_AGAIN_MS }]);
       return undefined;
     }
+    const leased = await this.#adoptOrBury(bound, delivery);
     this.#firstSeen.delete(delivery.id);
+    return leased;
+  }
+
+  async #adoptOrBury(bound: BoundQueue, delivery: Delivery): Promise<LeasedTask | undefined> {
     const held = { id: delivery.id, token: newId(), receipt: delivery.receipt };
+    let envelope: Envelope;
     try {
-      const envelope = decodeEnvelope(delivery.body);
-      if (envelope.createdAt < this.#options.clock.now() - ADOPT_WITHIN_MS) {
-        await this.#bury(bound, held, delivery, 'ROW_GONE', tooOld(envelope));
-        return undefined;
-      }
-      return await this.#adopt(bound, held, delivery, envelope);
+      envelope = decodeEnvelope(delivery.body);
     } catch (error) {
       await this.#bury(bound, held, delivery, 'UNDECODABLE', error);
       return undefined;
     }
+    if (envelope.createdAt < this.#options.clock.now() - ADOPT_WITHIN_MS) {
+      await this.#bury(bound, held, delivery, 'ROW_GONE', tooOld(envelope));
+      return undefined;
+    }
+    return this.#adopt(bound, held, delivery, envelope);
   }
 
   #wasSeenBefore(id: string): boolean {
