@@ -45,6 +45,8 @@ export class Slots {
   #returnsStale = false;
   /** Tasks without a slot whose end is being written: what becomes of them, and so of the queue, is open until it is. */
   #settling = 0;
+  /** Tasks whose end could not be written. */
+  #unsettled = 0;
   /** The worker has ended: a handler that returns now has nothing to write to. */
   #closed = false;
 
@@ -77,6 +79,8 @@ export class Slots {
 
   /** Whether the drawn task is in hand now. `before`: the monotonic clock before the draw. */
   take(bound: BoundQueue, { delivery, answer }: DrawnTask, token: string, before: number): boolean {
+    // Too late to give it back: its claim lapses.
+    if (this.#closed) return false;
     const { logger } = this.#parts;
     const where = this.#where(bound, delivery.id);
     logger.debug({ ...where, answer: answer.kind }, 'drawn');
@@ -120,7 +124,7 @@ export class Slots {
 
   /**
    * Resolves when nothing is in hand; after `callTime` once aborted handlers have returned or had their grace. Answers
-   * how many were left running: they stay claimed until their claim lapses, since nobody else may run them before.
+   * how many were left behind, running or with an end that could not be written: they stay claimed until their claim lapses.
    */
   async empty(): Promise<number> {
     this.giveBackUnstarted();
@@ -131,10 +135,10 @@ export class Slots {
       for (const task of this.#hand.running) task.abort.abort(workerStopping(task.leased));
       await endsWithin(Promise.all(this.#open), this.#options.settings.abortGraceMs, this.#parts.clock);
     }
-    const left = this.#hand.running;
-    for (const task of left) this.#letGo(task);
+    const running = this.#hand.running;
+    for (const task of running) this.#letGo(task);
     this.#closed = true;
-    return left.length;
+    return running.length + this.#settling + this.#unsettled;
   }
 
   /** Resolves when no renewal of a lease is under way. */
@@ -275,6 +279,7 @@ export class Slots {
     try {
       await this.#settler.settle(bound, settlement, run, this.#timeIsUp.signal);
     } catch (error) {
+      this.#unsettled += 1;
       const where = this.#where(bound, leased.held.id);
       this.#parts.logger.error(
         { err: error, ...where },

@@ -1,7 +1,8 @@
 import { Drawer } from './draw.ts';
-import { endsWithin } from './environment.ts';
+import { endsWithin, whenAborted } from './environment.ts';
 import { InvalidArgumentError } from './errors.ts';
 import type { BoundQueue } from './queue.ts';
+import type { QueueBroker } from './queue-broker.ts';
 import type { WorkerParts } from './queue-dispatcher.ts';
 import { Slots } from './slots.ts';
 import { Bell } from './wake-up.ts';
@@ -24,7 +25,8 @@ export interface WorkerEnd {
   readonly processed: number;
   readonly reason: StopReason;
   /**
-   * 0: everything in hand was ended or given back. 1: handlers that ignored their abort were left behind, still claimed.
+   * 0: everything in hand was ended or given back. 1: tasks were left behind, still claimed, since their handlers ignored
+   * the abort or their end could not be written.
    * 75: every slot was lost to such handlers.
    */
   readonly exitCode: 0 | 1 | 75;
@@ -134,13 +136,20 @@ export class Worker {
     const { timeLimitMs } = this.#options;
     logger.info({ worker: this.id, queues: this.#queues.map((bound) => bound.name) }, 'Worker started');
     events.emit('worker:started', { workerId: this.id });
-    const stopWatching = await this.#watch();
+    const stopWatching = this.#watch();
     const relaying = this.#relayOwed();
     if (timeLimitMs !== undefined) void this.#endAfter(timeLimitMs);
-    await this.#drawUntilEnd();
+    const drawing = this.#drawUntilEnd();
+    await Promise.race([drawing, whenAborted(this.#drawing.signal)]);
+    // A draw under way may still bring tasks, which go back; one that hangs is not waited for.
+    await endsWithin(drawing, LAST_CALLS_MS, clock);
     const left = await this.#slots.empty();
     this.#ending.abort();
-    await endsWithin(Promise.all([relaying, stopWatching(), this.#slots.quiet()]), LAST_CALLS_MS, clock);
+    await endsWithin(
+      Promise.all([drawing, relaying, stopWatching(), this.#slots.quiet()]),
+      LAST_CALLS_MS,
+      clock,
+    );
     const reason = this.#reason ?? 'stopped';
     events.emit('worker:stopped', { workerId: this.id, processed: this.#processed, reason });
     logger.info({ worker: this.id, processed: this.#processed, reason, left }, 'Worker stopped');
@@ -240,24 +249,37 @@ export class Worker {
     if (!this.#ending.signal.aborted) this.#end('time-limit', this.#settings.shutdownMs);
   }
 
-  async #watch(): Promise<() => Promise<void>> {
+  /** Wake-ups are a hint: without them a worker polls. Answers the function that ends them. */
+  #watch(): () => Promise<void> {
     const names = this.#queues.map((bound) => bound.name);
     const unsubscribe = this.#parts.events.on('task:enqueued', ({ queue, delayMs }) => {
       if (delayMs === 0 && names.includes(queue)) this.#wake();
     });
-    const stops: (() => Promise<void>)[] = [];
-    for (const broker of new Set(this.#queues.map((bound) => bound.queue.broker))) {
-      if (broker.watch !== undefined) stops.push(await broker.watch(names, () => this.#wake()));
-    }
+    const brokers = new Set(this.#queues.map((bound) => bound.queue.broker));
+    const watches = [...brokers].map((broker) => this.#watchBroker(broker, names));
     return async () => {
       unsubscribe();
-      await Promise.all(stops.map((stop) => stop()));
+      await Promise.all(watches.map(async (watch) => (await watch)?.()));
     };
+  }
+
+  async #watchBroker(
+    broker: QueueBroker,
+    names: readonly string[],
+  ): Promise<(() => Promise<void>) | undefined> {
+    try {
+      return await broker.watch?.(names, () => this.#wake());
+    } catch (error) {
+      const { logger, events } = this.#parts;
+      logger.warn({ err: error, broker: broker.id }, 'The broker cannot wake this worker, which only polls');
+      events.emit('broker:error', { operation: 'watch', error });
+      return undefined;
+    }
   }
 
   /** Pushes what somebody owes the queues; only a broker apart from the log's database can be owed anything. */
   async #relayOwed(): Promise<void> {
-    const { clock, logger } = this.#parts;
+    const { clock, logger, events } = this.#parts;
     const queues = this.#queues.filter((bound) => bound.needsRelay);
     while (queues.length > 0 && this.#reason === undefined) {
       for (const bound of queues) {
@@ -265,6 +287,7 @@ export class Worker {
           if ((await bound.ledger.relay(bound.name, RELAY_LIMIT)) > 0) this.#wake();
         } catch (error) {
           logger.warn({ err: error, queue: bound.name }, 'Owed messages could not be pushed; trying again');
+          events.emit('broker:error', { operation: 'relay', queue: bound.name, error });
         }
       }
       await clock.sleep(RELAY_EVERY_MS, this.#ending.signal);
