@@ -42,7 +42,7 @@ beforeEach(async () => {
   broker = new RdsQueueBroker(persistence);
   taskLog = new TaskLog({ broker: new RdsTaskLogBroker(persistence) });
   dispatcher = new QueueDispatcher({ queues: [new Queue(QUEUE, broker)], taskLog });
-  dispatcher.registry.add(nap.definition);
+  dispatcher.registry.register(nap);
   await dispatcher.initialize();
   await taskLog.createContainer();
   children = [];

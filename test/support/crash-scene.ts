@@ -71,7 +71,7 @@ export function openCrashScene(place: CrashPlace, watch?: CrashWatch): CrashScen
   const queue = new Queue(QUEUE_NAME, place.ledger === 'own' ? faultyBroker : withoutLedger(faultyBroker));
   const dispatcher = new QueueDispatcher({ queues: [queue], taskLog });
   const note = noteTask(place, watch);
-  dispatcher.registry.add(note.definition);
+  dispatcher.registry.register(note);
   const databases = [queues, logs];
   return {
     dispatcher,

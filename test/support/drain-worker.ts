@@ -35,7 +35,7 @@ const mark = defineTask({
     return null;
   },
 });
-dispatcher.registry.add(mark.definition);
+dispatcher.registry.register(mark);
 dispatcher.events.on('broker:error', ({ operation, error }) => errors.push(`${operation}: ${String(error)}`));
 
 const worker = new Worker({ dispatcher, stopWhenEmpty: true });

@@ -56,7 +56,7 @@ const napTask = defineTask({
     return settings.workerId;
   },
 });
-dispatcher.registry.add(napTask.definition);
+dispatcher.registry.register(napTask);
 dispatcher.events.on('worker:paused', () => say('paused'));
 dispatcher.events.on('worker:resumed', () => say('resumed'));
 
