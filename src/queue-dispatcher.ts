@@ -255,12 +255,20 @@ export class QueueDispatcher {
         await this.#syncRunner.enqueue(bound, task, tx, () => this.#tellEnqueued(entry));
         return;
       }
-      if (tx === undefined) await bound.enqueue(task);
-      else await bound.ledger.enqueue(bound.name, [task], tx);
+      if (tx === undefined) {
+        if (!(await bound.enqueue(task))) await this.#sendRefused(bound, entry.id);
+      } else await bound.ledger.enqueue(bound.name, [task], tx);
     } catch (cause) {
       throw asEnqueueError(cause, place);
     }
     this.#tellEnqueued(entry);
+  }
+
+  /** A task that is there already waits, runs or has ended, and stays as it is; unless its push was refused. */
+  async #sendRefused(bound: BoundQueue, id: string): Promise<void> {
+    const { entries } = await this.taskLog.broker.search({ ids: [id], statuses: ['failed'] }, { limit: 1 });
+    if (entries[0]?.deadReason !== 'PUSH_FAILED' || entries[0].queue !== bound.name) return;
+    await bound.ledger.change(bound.name, 'retry', [id], {});
   }
 
   #tellEnqueued({ id, taskName, queue, label, delayMs }: NewTask['entry']): void {

@@ -111,9 +111,9 @@ export class BoundQueue {
     return this.queue.name;
   }
 
-  /** Resolves once the task is stored. */
-  async enqueue(task: NewTask): Promise<void> {
-    await this.#enqueues.add(task);
+  /** Resolves once the task is stored. Answers whether it is new. */
+  async enqueue(task: NewTask): Promise<boolean> {
+    return (await this.#enqueues.add(task)) !== undefined;
   }
 
   async settle(settlement: Settlement): Promise<SettleAnswer> {

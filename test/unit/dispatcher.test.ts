@@ -100,6 +100,41 @@ describe('enqueue', () => {
     expect(await core.dispatcher.count()).toBe(1);
   });
 
+  it('runs a task once that is enqueued twice at the same time', async () => {
+    const core = memoryCore();
+    let runs = 0;
+    const task = defineTask({ name: 'count', run: (_: object) => (runs += 1) })({});
+    await Promise.all([core.dispatcher.enqueue(task), core.dispatcher.enqueue(task)]);
+    await drain(core);
+    expect(runs).toBe(1);
+    expect(await core.dispatcher.count()).toBe(0);
+  });
+
+  it('accepts a task again whose push was refused before, and it runs', async () => {
+    let isDown = true;
+    const queueBroker = intercepted(new InMemoryQueueBroker({ sync: false }), (method, call) =>
+      method === 'push' && isDown ? Promise.reject(new BrokerError('BROKER_FAILED', 'No.')) : call(),
+    );
+    const core = memoryCore({ queueBroker });
+    const task = idle({});
+    expect((await failureOf(() => core.dispatcher.enqueue(task))).code).toBe('ENQUEUE_FAILED');
+    isDown = false;
+    const handle = await core.dispatcher.enqueue(task);
+    await drain(core);
+    expect(await core.taskLog.getById(handle.id)).toMatchObject({ status: 'completed', deadReason: null });
+  });
+
+  it('leaves a task alone that has ended', async () => {
+    const core = memoryCore();
+    const task = idle({});
+    await core.dispatcher.enqueue(task);
+    await drain(core);
+    const before = await core.taskLog.getById(task.id);
+    await core.dispatcher.enqueue(task);
+    await drain(core);
+    expect(await core.taskLog.getById(task.id)).toEqual(before);
+  });
+
   it('takes the label of the call, else that of the task', async () => {
     const { dispatcher, taskLog } = memoryCore();
     const task = idle({});
