@@ -24,8 +24,8 @@ interface Drivers {
   readonly broker: QueueBroker;
   readonly log: TaskLogBroker;
   /** What is owed is owed so much sooner. Also ages the claims, if there are any. */
-  age(ms: number): Promise<void>;
-  close(): Promise<void>;
+  readonly age: (ms: number) => Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export interface FaultScene extends Omit<Drivers, 'age'> {
@@ -36,9 +36,9 @@ export interface FaultScene extends Omit<Drivers, 'age'> {
   readonly logger: RecordingLogger;
   readonly errors: { readonly operation: string; readonly error: unknown }[];
   /** The grace of every push that was not confirmed is over. */
-  passGrace(): Promise<void>;
-  rows(): Promise<readonly TaskLogEntry[]>;
-  messages(): Promise<number>;
+  readonly passGrace: () => Promise<void>;
+  readonly rows: () => Promise<readonly TaskLogEntry[]>;
+  readonly messages: () => Promise<number>;
 }
 
 export async function openFaultScene(storage: Storage): Promise<FaultScene> {
