@@ -1,3 +1,4 @@
+import type { Clock } from './environment.ts';
 import type { BoundQueue } from './queue.ts';
 import type { KeptTask } from './lease-keeper.ts';
 import type { LeasedTask } from './task-runner.ts';
@@ -21,16 +22,19 @@ const SMOOTHING = 0.1;
 /** What a worker holds: tasks that run, tasks that wait for a slot, and how many more it may take. */
 export class Hand {
   readonly #concurrency: number;
+  readonly #clock: Clock;
   readonly #unstarted: TaskInHand[] = [];
-  readonly #running = new Set<TaskInHand>();
+  /** With the instant of their start, on the monotonic clock. */
+  readonly #running = new Map<TaskInHand, number>();
   /** Slots given to tasks whose start is being written. */
   #starting = 0;
   /** Slots whose handler ignored its abort. */
   #lost = 0;
   #meanMs: number | undefined;
 
-  constructor(concurrency: number) {
+  constructor(concurrency: number, clock: Clock) {
     this.#concurrency = concurrency;
+    this.#clock = clock;
   }
 
   get size(): number {
@@ -38,7 +42,7 @@ export class Hand {
   }
 
   get running(): readonly TaskInHand[] {
-    return [...this.#running];
+    return [...this.#running.keys()];
   }
 
   /** Slots for tasks of the next draw; those that wait already come first. */
@@ -87,7 +91,7 @@ export class Hand {
 
   began(task: TaskInHand): void {
     this.#starting -= 1;
-    this.#running.add(task);
+    this.#running.set(task, this.#clock.monotonic());
   }
 
   ended(task: TaskInHand, durationMs: number): void {
@@ -107,7 +111,10 @@ export class Hand {
   /** Those that have not begun; with `takenBefore` only the ones that have waited since before that instant. */
   takeUnstarted(takenBefore: number = Infinity): readonly TaskInHand[] {
     const kept = this.#unstarted.findIndex((task) => task.takenAt >= takenBefore);
-    return this.#unstarted.splice(0, kept === -1 ? this.#unstarted.length : kept);
+    const taken = this.#unstarted.splice(0, kept === -1 ? this.#unstarted.length : kept);
+    // Runs have become longer than the mean says: nothing is taken ahead until one ends, else these would come straight back.
+    if (takenBefore < Infinity && taken.length > 0) this.#meanMs = undefined;
+    return taken;
   }
 
   get hasUnstarted(): boolean {
@@ -120,6 +127,16 @@ export class Hand {
 
   #ahead(): number {
     if (this.#meanMs === undefined) return 0;
-    return Math.min(MOST_AHEAD, Math.floor((this.#concurrency * AHEAD_MS) / Math.max(this.#meanMs, 1)));
+    // Runs that are under way longer than the mean say more about the next slot than those that have ended.
+    const expectedMs = Math.max(this.#meanMs, this.#meanAgeMs(), 1);
+    return Math.min(MOST_AHEAD, Math.floor((this.#concurrency * AHEAD_MS) / expectedMs));
+  }
+
+  #meanAgeMs(): number {
+    if (this.#running.size === 0) return 0;
+    const now = this.#clock.monotonic();
+    let sum = 0;
+    for (const startedAt of this.#running.values()) sum += now - startedAt;
+    return sum / this.#running.size;
   }
 }
