@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { BrokerError } from '../src/errors.ts';
+import { isTransient } from '../src/errors.ts';
 import { nearestName } from '../src/nearest-name.ts';
 import type { Queue } from '../src/queue.ts';
 import type { Signalbox } from '../src/signalbox.ts';
@@ -117,7 +117,7 @@ async function checkInitialized({ taskLog }: Signalbox, queues: readonly Queue[]
     for (const queue of queues) await queue.count();
     await taskLog.search({ ids: [] }, { limit: 1 });
   } catch (error) {
-    if (!(error instanceof BrokerError && error.transient)) throw error;
+    if (!isTransient(error)) throw error;
   }
 }
 

@@ -71,9 +71,9 @@ const queueName = z.custom<string>(
 const containerName = z.custom<string>(
   (value) =>
     typeof value === 'string' &&
-    /^[A-Za-z0-9_]{1,50}$/.test(value) &&
-    !['message', 'record', 'schema'].includes(value.toLowerCase()),
-  '1 to 50 letters, digits and underscores; not message, record or schema',
+    /^[a-z][a-z0-9_]{0,40}$/.test(value) &&
+    !['message', 'record', 'schema'].includes(value),
+  'a small letter, then up to 40 small letters, digits and underscores; not message, record or schema',
 );
 
 const receive = z

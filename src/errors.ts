@@ -129,10 +129,6 @@ export const ERRORS = {
     cause: 'The transaction belongs to another database than the task log.',
     mend: 'Pass a knex transaction on the same database.',
   },
-  SYNC_CANNOT_WAIT: {
-    cause: 'A task in a sync queue asked to be run later, but nobody runs it then.',
-    mend: 'Put the task on a queue with workers, or raise `sync.maxWaitMs`.',
-  },
 
   // Brokers
   NOT_INITIALIZED: {
@@ -171,7 +167,7 @@ export const ERRORS = {
   },
   TASK_CANCELLED: {
     cause: 'Somebody cancelled the task.',
-    mend: 'Send it again if that was a mistake.',
+    mend: 'Enqueue it again if that was a mistake.',
   },
   TASK_TIMED_OUT: {
     cause: 'The handler took longer than its timeout.',
@@ -179,7 +175,7 @@ export const ERRORS = {
   },
   TASK_CRASHED: {
     cause: 'The worker died, or lost its claim, while it ran the task, more often than `maxLapses` allows.',
-    mend: 'Look for memory exhaustion or a blocked event loop in the worker, then send the task again.',
+    mend: 'Look for memory exhaustion or a blocked event loop in the worker, then enqueue the task again.',
   },
   CLAIM_LOST: {
     cause: 'Another worker took the task over, or an operator ended it, while it ran here.',
@@ -307,6 +303,16 @@ export class NonRetryableError extends Error {
 /** By brand, since two copies of this package in one process are common. */
 export function isSignalboxError(value: unknown): value is SignalboxError {
   return typeof value === 'object' && value !== null && BRAND in value;
+}
+
+/** An error of the storage. */
+export function isBrokerError(value: unknown): value is BrokerError {
+  return isSignalboxError(value) && 'transient' in value;
+}
+
+/** The same call may go through later. */
+export function isTransient(value: unknown): boolean {
+  return isBrokerError(value) && value.transient;
 }
 
 export function isNonRetryable(value: unknown): boolean {

@@ -4,10 +4,13 @@ import { silentLogger, systemClock } from './environment.ts';
 import {
   BrokerError,
   ConfigurationError,
+  errorMessage,
   InvalidArgumentError,
+  isBrokerError,
+  isSignalboxError,
   SignalboxError,
-  TaskError,
 } from './errors.ts';
+import type { ErrorCode } from './errors.ts';
 import type { EventBus } from './events.ts';
 import { InlineExecutor } from './executor.ts';
 import type { TaskExecutor } from './executor.ts';
@@ -210,7 +213,7 @@ export class QueueDispatcher {
       await this.enqueue(task, labelOrOptions);
       task.isEnqueued = true;
     } catch (error) {
-      if (error instanceof InvalidArgumentError || error instanceof TaskError) throw error;
+      if (isSignalboxError(error) && !isBrokerError(error)) throw error;
       task.error = error;
     }
     return task;
@@ -327,26 +330,25 @@ function checkSelector(selector: QueueSelector): QueueSelector {
   return selector;
 }
 
-/** Errors of wiring and use keep their own code; what the storage said becomes the answer to "will it run?". */
+/** These say already whether the task will run, or why nothing can be enqueued at all. */
+const TELLING: readonly ErrorCode[] = [
+  'ENQUEUE_FAILED',
+  'ENQUEUE_UNCERTAIN',
+  'TRANSACTION_UNSUPPORTED',
+  'FOREIGN_TRANSACTION',
+  'NOT_INITIALIZED',
+  'BROKER_CLOSED',
+];
+
+/** Errors of wiring and use keep their code; what the storage said becomes the answer to "will it run?". */
 function asEnqueueError(cause: unknown, place: { task: string; taskName: string; queue: string }): unknown {
-  if (!(cause instanceof BrokerError)) return cause;
-  const kept = [
-    'ENQUEUE_FAILED',
-    'ENQUEUE_UNCERTAIN',
-    'TRANSACTION_UNSUPPORTED',
-    'FOREIGN_TRANSACTION',
-    'NOT_INITIALIZED',
-    'BROKER_CLOSED',
-  ];
-  if (kept.includes(cause.code)) return cause;
-  const code = cause.transient ? 'ENQUEUE_UNCERTAIN' : 'ENQUEUE_FAILED';
-  return new BrokerError(
-    code,
-    `Task "${place.taskName}" was not accepted by queue "${place.queue}": ${cause.message}`,
-    {
-      cause,
-      place,
-      mend: cause.mend,
-    },
-  );
+  const refused = isBrokerError(cause) && !cause.transient;
+  if (isSignalboxError(cause) && (!isBrokerError(cause) || TELLING.includes(cause.code))) return cause;
+  const message = `Task "${place.taskName}" was not accepted by queue "${place.queue}": ${errorMessage(cause)}`;
+  const mend = isSignalboxError(cause) ? { mend: cause.mend } : {};
+  return new BrokerError(refused ? 'ENQUEUE_FAILED' : 'ENQUEUE_UNCERTAIN', message, {
+    cause,
+    place,
+    ...mend,
+  });
 }

@@ -1,7 +1,7 @@
 import { Batcher } from './batcher.ts';
 import { composeLedger } from './composed-ledger.ts';
 import type { ComposedLedgerOptions } from './composed-ledger.ts';
-import { BrokerError, ConfigurationError, InvalidArgumentError, isSignalboxError } from './errors.ts';
+import { ConfigurationError, InvalidArgumentError, isSignalboxError, isTransient } from './errors.ts';
 import type { Ledger, NewTask, SettleAnswer } from './ledger.ts';
 import type { QueueBroker, QueueCount } from './queue-broker.ts';
 import type { RetryOptions } from './retry.ts';
@@ -147,5 +147,5 @@ export class BoundQueue {
 function isWorthSplitting(error: unknown): boolean {
   if (!isSignalboxError(error)) return true;
   if (error.code === 'ENQUEUE_FAILED' || error.code === 'ENQUEUE_UNCERTAIN') return false;
-  return !(error instanceof BrokerError && error.transient) && error.code !== 'NOT_INITIALIZED';
+  return !isTransient(error) && error.code !== 'NOT_INITIALIZED';
 }

@@ -1,5 +1,5 @@
 import type { Clock, Logger } from './environment.ts';
-import { BrokerError } from './errors.ts';
+import { isTransient } from './errors.ts';
 import type { EventBus } from './events.ts';
 import type { BoundQueue } from './queue.ts';
 import { Report } from './report.ts';
@@ -77,8 +77,7 @@ export class Settler {
         const where = { err: error, task: settlement.task.id, queue: bound.name };
         events.emit('broker:error', { operation: 'settle', queue: bound.name, error });
         if (giveUp.aborted) throw error;
-        const isTransient = error instanceof BrokerError && error.transient;
-        if (!isTransient && writing === settlement && 'report' in settlement) {
+        if (!isTransient(error) && writing === settlement && 'report' in settlement) {
           logger.error(where, 'The report was refused; storing the status without it');
           writing = withoutReport(settlement);
           continue;

@@ -57,7 +57,7 @@ export class Slots {
     this.#options = options;
     this.#parts = parts;
     this.#workerId = workerId;
-    this.#hand = new Hand(settings.concurrency);
+    this.#hand = new Hand(settings.concurrency, clock);
     this.#keeper = new LeaseKeeper({ leaseMs, clock, logger, events });
     this.#settler = new Settler({ workerId, lines, events, logger, clock });
     this.#rowless = new RowlessDeliveries({ workerId, leaseMs, clock });
@@ -124,21 +124,22 @@ export class Slots {
 
   /**
    * Resolves when nothing is in hand; after `callTime` once aborted handlers have returned or had their grace. Answers
-   * how many were left behind, running or with an end that could not be written: they stay claimed until their claim lapses.
+   * how many were cut short: aborted, or left behind with an end that could not be written, still claimed.
    */
   async empty(): Promise<number> {
     this.giveBackUnstarted();
     while (this.#open.size > 0 && !this.#timeIsUp.signal.aborted) {
       await Promise.race([Promise.all(this.#open), whenAborted(this.#timeIsUp.signal)]);
     }
+    let cutShort = 0;
     if (this.#open.size > 0) {
+      cutShort = this.#hand.running.length;
       for (const task of this.#hand.running) task.abort.abort(workerStopping(task.leased));
       await endsWithin(Promise.all(this.#open), this.#options.settings.abortGraceMs, this.#parts.clock);
     }
-    const running = this.#hand.running;
-    for (const task of running) this.#letGo(task);
+    for (const task of this.#hand.running) this.#letGo(task);
     this.#closed = true;
-    return running.length + this.#settling + this.#unsettled;
+    return cutShort + this.#settling + this.#unsettled;
   }
 
   /** Resolves when no renewal of a lease is under way. */

@@ -79,7 +79,8 @@ export class SyncQueueRunner {
       }
       const end: RunEnd = await runner.run(runnable, { workerId, abort });
       if (end.settlement === undefined) return undefined;
-      const settlement = this.#soon(end.settlement);
+      // Next to a handler that goes on in spite of its abort, a retry keeps its distance.
+      const settlement = end.stillRunning === undefined ? this.#soon(end.settlement) : end.settlement;
       const status = await settler.settle(bound, settlement, { leased, runnable, end }, never);
       return status === 'enqueued' && 'afterMs' in settlement ? settlement.afterMs : undefined;
     } finally {

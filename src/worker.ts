@@ -25,9 +25,8 @@ export interface WorkerEnd {
   readonly processed: number;
   readonly reason: StopReason;
   /**
-   * 0: everything in hand was ended or given back. 1: tasks were left behind, still claimed, since their handlers ignored
-   * the abort or their end could not be written.
-   * 75: every slot was lost to such handlers.
+   * 0: everything in hand ended by itself or had not begun. 1: tasks were cut short: aborted and given back, or left
+   * behind, still claimed. 75: every slot was lost to handlers that ignored their abort.
    */
   readonly exitCode: 0 | 1 | 75;
 }
@@ -143,7 +142,7 @@ export class Worker {
     await Promise.race([drawing, whenAborted(this.#drawing.signal)]);
     // A draw under way may still bring tasks, which go back; one that hangs is not waited for.
     await endsWithin(drawing, LAST_CALLS_MS, clock);
-    const left = await this.#slots.empty();
+    const cutShort = await this.#slots.empty();
     this.#ending.abort();
     await endsWithin(
       Promise.all([drawing, relaying, stopWatching(), this.#slots.quiet()]),
@@ -152,8 +151,12 @@ export class Worker {
     );
     const reason = this.#reason ?? 'stopped';
     events.emit('worker:stopped', { workerId: this.id, processed: this.#processed, reason });
-    logger.info({ worker: this.id, processed: this.#processed, reason, left }, 'Worker stopped');
-    return { processed: this.#processed, reason, exitCode: reason === 'slots-lost' ? 75 : left > 0 ? 1 : 0 };
+    logger.info({ worker: this.id, processed: this.#processed, reason, cutShort }, 'Worker stopped');
+    return {
+      processed: this.#processed,
+      reason,
+      exitCode: reason === 'slots-lost' ? 75 : cutShort > 0 ? 1 : 0,
+    };
   }
 
   async #drawUntilEnd(): Promise<void> {

@@ -239,7 +239,7 @@ describe('stopping', () => {
     const { worker, ended } = start(core);
     await until('it runs', () => gate.begun.length === 1);
     await worker.stop({ timeoutMs: 20 });
-    expect(await ended).toMatchObject({ reason: 'stopped', exitCode: 0 });
+    expect(await ended).toMatchObject({ reason: 'stopped', exitCode: 1 });
     expect(gate.reasons).toMatchObject([{ code: 'WORKER_STOPPING' }]);
     const [row] = (await core.taskLog.search()).entries;
     expect(row).toMatchObject({
@@ -281,7 +281,7 @@ describe('stopping', () => {
     await worker.stop({ force: true });
     await stopped;
     expect(performance.now() - before).toBeLessThan(5_000);
-    expect((await ended).exitCode).toBe(0);
+    expect((await ended).exitCode).toBe(1);
     expect(await core.taskLog.stats()).toMatchObject({ enqueued: 1 });
   });
 
@@ -378,7 +378,7 @@ describe('signals of the process', () => {
     await until('it runs', () => gate.begun.length === 1);
     process.emit('SIGQUIT');
     process.emit('SIGQUIT');
-    expect(await ended).toMatchObject({ reason: 'stopped', exitCode: 0 });
+    expect(await ended).toMatchObject({ reason: 'stopped', exitCode: 1 });
     expect(gate.reasons).toMatchObject([{ code: 'WORKER_STOPPING' }]);
     unbind();
     expect(process.listenerCount('SIGTERM')).toBe(before);
