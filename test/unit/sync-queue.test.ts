@@ -121,6 +121,25 @@ describe('a sync queue', () => {
     expect(clock.sleeps).not.toContain(3_600_000);
   });
 
+  it('does not repeat a task at once whose handler goes on in spite of its abort', async () => {
+    const clock = new ManualClock();
+    const { dispatcher } = syncCore({ clock });
+    const begun: number[] = [];
+    const stubborn = defineTask({
+      name: 'stubborn',
+      timeoutMs: 1_000,
+      retry: { maxAttempts: 2, backoff: 0 },
+      run: (_: object, { attempt }) => {
+        begun.push(clock.now());
+        return attempt === 1 ? new Promise<string>(() => undefined) : 'done';
+      },
+    });
+    const enqueued = dispatcher.enqueue(stubborn({}));
+    await clock.advance(20_000);
+    expect(await (await enqueued).result()).toBe('done');
+    expect((begun[1] ?? 0) - (begun[0] ?? 0)).toBeGreaterThanOrEqual(1_000 + 2 * 5_000);
+  });
+
   it('waits for a backoff that is short enough for its setting', async () => {
     const { dispatcher } = syncCore({ sync: { maxWaitMs: 60 } });
     let firstEnd = 0;
