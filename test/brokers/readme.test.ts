@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Persistence} from '../../brokers/rds/index.ts';
+import type { Persistence } from '../../brokers/rds/index.ts';
 import { RdsQueueBroker, RdsTaskLogBroker } from '../../brokers/rds/index.ts';
 import {
   AbstractTask,
