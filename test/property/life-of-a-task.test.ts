@@ -122,7 +122,7 @@ async function inMemory(): Promise<LifeStorage> {
   const pass = async (ms: number): Promise<void> => {
     now += ms;
   };
-  return { broker, log, ledger: composeLedger(broker, log), pass };
+  return { broker, log, ledger: composeLedger(broker, log), now: () => now, pass };
 }
 
 /** Time passes by making all that is under way older. */
@@ -147,6 +147,7 @@ async function inSqlite(persistence: Persistence, isComposed: boolean): Promise<
     broker,
     log,
     ledger: isComposed || own === undefined ? composeLedger(broker, log) : own,
+    now: () => Date.now(),
     pass: async (ms) => {
       for (const sql of OLDER) await knex.raw(sql, [ms]);
     },

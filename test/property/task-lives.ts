@@ -27,6 +27,8 @@ export interface LifeStorage {
   readonly broker: QueueBroker;
   readonly log: TaskLogBroker;
   readonly ledger: Ledger;
+  /** Of the storage, UTC milliseconds. */
+  readonly now: () => number;
   /** Lets the time go by. */
   readonly pass: (ms: number) => Promise<void>;
 }
@@ -250,6 +252,7 @@ export class TaskLives {
     // A cancellation that waited for the claim to lapse.
     if (answer.kind === 'finished') this.#endClaims(task.id);
     if (answer.kind !== 'claimed') return;
+    expect(this.#rows.get(task.id)?.notBefore, 'it is due').toBeLessThanOrEqual(this.#storage.now());
     for (const other of this.#claims) {
       if (other.id !== task.id || other.isOver) continue;
       expect(other.until, 'the claim before it has lapsed').toBeLessThanOrEqual(this.#now);
