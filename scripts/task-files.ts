@@ -2,7 +2,7 @@ import type { Dirent } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { ConfigurationError } from '../src/errors.ts';
-import { isAction, isActionClass, isDefinedTask, isTaskClass } from '../src/task.ts';
+import { isAction, isActionClass, isDefinedTask, isTaskClass } from '../src/task-definition.ts';
 import type { Registrable, TaskRegistry } from '../src/task-registry.ts';
 import { importModule } from './import-module.ts';
 

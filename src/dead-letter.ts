@@ -7,8 +7,8 @@ import type { BoundQueue } from './queue.ts';
 import { decodeEnvelope } from './task-envelope.ts';
 import type { Envelope } from './task-envelope.ts';
 import type { HeldTask } from './task-log-broker.ts';
-import { errorReport } from './task-runner.ts';
-import type { LeasedTask } from './task-runner.ts';
+import { errorReport } from './run-end.ts';
+import type { LeasedTask } from './run-end.ts';
 
 /** A row may come late to a reader; a message without one is looked at again after this long. */
 const LOOK_AGAIN_MS = 5_000;

@@ -1,4 +1,5 @@
-import type { TaskContext, TaskDefinition } from './task.ts';
+import type { TaskContext } from './task-context.ts';
+import type { TaskDefinition } from './task-definition.ts';
 
 /** One call of a handler. */
 export interface Invocation {

@@ -1,7 +1,7 @@
 import { ConfigurationError, InvalidArgumentError } from './errors.ts';
 import type { Queue } from './queue.ts';
-import { definitionOfCallable } from './task.ts';
-import type { TaskDefinition } from './task.ts';
+import { definitionOfCallable } from './task-definition.ts';
+import type { TaskDefinition } from './task-definition.ts';
 
 /** Which queue a task goes to: the call's own choice, then the task's `getQueueName`, its association, the default queue. */
 export class Routing {

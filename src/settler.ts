@@ -5,7 +5,8 @@ import type { BoundQueue } from './queue.ts';
 import { Report } from './report.ts';
 import type { TaskLines } from './task-lines.ts';
 import type { Settlement } from './task-log-broker.ts';
-import type { LeasedTask, RunEnd, RunnableTask } from './task-runner.ts';
+import type { LeasedTask, RunnableTask } from './run-end.ts';
+import type { RunEnd } from './task-runner.ts';
 import type { TaskStatus } from './task-status.ts';
 
 export interface SettlerOptions {

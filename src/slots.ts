@@ -8,8 +8,10 @@ import type { BoundQueue } from './queue.ts';
 import type { WorkerParts } from './queue-dispatcher.ts';
 import { Settler } from './settler.ts';
 import type { Settlement } from './task-log-broker.ts';
-import { cancelled, claimLost, isSettlement, workerStopping } from './task-runner.ts';
-import type { LeasedTask, RunEnd, RunnableTask } from './task-runner.ts';
+import { cancelled, claimLost, workerStopping } from './run-end.ts';
+import type { LeasedTask, RunnableTask } from './run-end.ts';
+import { isSettlement } from './task-runner.ts';
+import type { RunEnd } from './task-runner.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
 export interface SlotsOptions {

@@ -6,8 +6,10 @@ import type { BoundQueue } from './queue.ts';
 import type { Settler } from './settler.ts';
 import type { Transaction } from './store.ts';
 import type { HeldTask, Settlement, TaskLogBroker } from './task-log-broker.ts';
-import { cancelled, claimLost, isSettlement } from './task-runner.ts';
-import type { LeasedTask, RunEnd, TaskRunner } from './task-runner.ts';
+import { cancelled, claimLost } from './run-end.ts';
+import type { LeasedTask } from './run-end.ts';
+import { isSettlement } from './task-runner.ts';
+import type { RunEnd, TaskRunner } from './task-runner.ts';
 
 export interface SyncQueueOptions {
   readonly workerId: string;

@@ -1,18 +1,12 @@
 import { InvalidArgumentError, TaskError } from './errors.ts';
-import { checkTaskName, definitionOfCallable } from './task.ts';
-import type {
-  Action,
-  ActionClass,
-  DefinedTask,
-  SchemaIssue,
-  TaskClass,
-  TaskContext,
-  TaskDefinition,
-} from './task.ts';
+import type { DefinedTask } from './task.ts';
+import type { TaskContext } from './task-context.ts';
+import { checkTaskName, definitionOfCallable } from './task-definition.ts';
+import type { ActionClass, ActionLike, SchemaIssue, TaskClass, TaskDefinition } from './task-definition.ts';
 
 /** A task class, an action or its class, or a defined task. */
 export type Registrable =
-  TaskClass | ActionClass | Action<never> | Pick<DefinedTask<never, unknown>, 'definition'>;
+  TaskClass | ActionClass | ActionLike | Pick<DefinedTask<never, unknown>, 'definition'>;
 
 /**
  * Task name → definition: the allow-list of what this process may run. A name that came with a message is looked up
