@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { nearestName } from '../src/nearest-name.ts';
+import { nearestName } from '../src/config/nearest-name.ts';
 import { endWith, EXIT, isMain, runCommand, UsageError } from './command-line.ts';
 import type { Command } from './command-line.ts';
 

@@ -6,7 +6,7 @@ import { inspect } from 'node:util';
 import type { Argv } from 'yargs';
 import { ERRORS, errorMessage, InvalidArgumentError, isSignalboxError } from '../src/errors.ts';
 import type { ErrorCode } from '../src/errors.ts';
-import { nearestName } from '../src/nearest-name.ts';
+import { nearestName } from '../src/config/nearest-name.ts';
 
 /** What the process ends with, of every command. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, slotsLost: 75 } as const;

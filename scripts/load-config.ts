@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
-import type { PersistenceConfig } from '../src/config.ts';
-import { checkConfig } from '../src/config-check.ts';
-import type { CheckedConfig } from '../src/config-check.ts';
+import type { PersistenceConfig } from '../src/config/config.ts';
+import { checkConfig } from '../src/config/config-check.ts';
+import type { CheckedConfig } from '../src/config/config-check.ts';
 import { ConfigurationError, errorMessage } from '../src/errors.ts';
 import { importModule } from './import-module.ts';
 

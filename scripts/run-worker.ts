@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 import { isTransient } from '../src/errors.ts';
-import { nearestName } from '../src/nearest-name.ts';
+import { nearestName } from '../src/config/nearest-name.ts';
 import type { Queue } from '../src/queue.ts';
 import type { Signalbox } from '../src/signalbox.ts';
-import type { WorkerEnd } from '../src/worker.ts';
-import type { WorkerOptions } from '../src/worker-options.ts';
+import type { WorkerEnd } from '../src/worker/worker.ts';
+import type { WorkerOptions } from '../src/worker/worker-options.ts';
 import { EXIT, runIfMain, UsageError } from './command-line.ts';
 import type { Command, GivenOptions } from './command-line.ts';
 
@@ -48,7 +48,7 @@ async function run(given: GivenOptions): Promise<number> {
     if (queues.length === 0) return await sayNoWorkerIsNeeded(given);
     const [{ registerTaskFiles }, { bindSignals }] = await Promise.all([
       import('./task-files.ts'),
-      import('../src/signals.ts'),
+      import('../src/worker/signals.ts'),
     ]);
     await registerTaskFiles(config.tasks, folder, signalbox.registry);
     await checkInitialized(signalbox, queues);

@@ -6,7 +6,7 @@ export { InMemoryQueueBroker, InMemoryRecordStore, InMemoryTaskLogBroker } from 
 export { Persistence, RdsQueueBroker, RdsRecordStore, RdsTaskLogBroker } from '../brokers/rds/index.ts';
 export type { PersistenceSettings } from '../brokers/rds/index.ts';
 export { composeLedger } from './composed-ledger.ts';
-export { defineConfig } from './config.ts';
+export { defineConfig } from './config/config.ts';
 export type {
   PersistenceConfig,
   QueueBrokerConfig,
@@ -14,7 +14,7 @@ export type {
   SignalboxConfig,
   TaskLogConfig,
   WorkerConfig,
-} from './config.ts';
+} from './config/config.ts';
 export type { Bind, Binding } from './container.ts';
 export { newId, silentLogger, systemClock } from './environment.ts';
 export type { Clock, Logger, LogLevel, Random } from './environment.ts';
@@ -62,7 +62,7 @@ export { isReport, Report } from './report.ts';
 export type { JsonValue, ReportJson, ReportType } from './report.ts';
 export { DEFAULT_RETRY, GROWING_DELAYS_MS } from './retry.ts';
 export type { Backoff, RetryOptions, RetryPolicy } from './retry.ts';
-export { bindSignals } from './signals.ts';
+export { bindSignals } from './worker/signals.ts';
 export { createSignalbox, TOKENS } from './signalbox.ts';
 export type { Signalbox, SignalboxOptions } from './signalbox.ts';
 export type { Store, Transaction } from './store.ts';
@@ -107,5 +107,5 @@ export type { Registrable } from './task-registry.ts';
 export type { Services, TaskDefaults } from './task-runner.ts';
 export { categorizeStatus, isFinished, TaskStatus } from './task-status.ts';
 export type { CategorizedStatus } from './task-status.ts';
-export { Worker } from './worker.ts';
-export type { StopOptions, StopReason, WorkerEnd, WorkerOptions } from './worker.ts';
+export { Worker } from './worker/worker.ts';
+export type { StopOptions, StopReason, WorkerEnd, WorkerOptions } from './worker/worker.ts';

@@ -1,7 +1,7 @@
 import { InMemoryQueueBroker, InMemoryTaskLogBroker } from '../brokers/memory.ts';
 import type { Persistence } from '../brokers/rds/index.ts';
-import type { SignalboxConfig } from './config.ts';
-import type { CheckedConfig, CheckedQueueBroker, CheckedTaskLogBroker } from './config-check.ts';
+import type { SignalboxConfig } from './config/config.ts';
+import type { CheckedConfig, CheckedQueueBroker, CheckedTaskLogBroker } from './config/config-check.ts';
 import type { Bind, Container } from './container.ts';
 import type { Logger } from './environment.ts';
 import { SignalboxError } from './errors.ts';
@@ -16,8 +16,8 @@ import { TaskLog } from './task-log.ts';
 import type { TaskLogBroker } from './task-log-broker.ts';
 import { TaskRegistry } from './task-registry.ts';
 import type { Services } from './task-runner.ts';
-import { Worker } from './worker.ts';
-import type { WorkerOptions } from './worker-options.ts';
+import { Worker } from './worker/worker.ts';
+import type { WorkerOptions } from './worker/worker-options.ts';
 
 /** What `context.get` finds without any binding of yours. */
 export const TOKENS: {
@@ -66,7 +66,7 @@ export async function createSignalbox(
   config: SignalboxConfig,
   options: SignalboxOptions = {},
 ): Promise<Signalbox> {
-  const { checkConfig } = await import('./config-check.ts');
+  const { checkConfig } = await import('./config/config-check.ts');
   return wireSignalbox(checkConfig(config, 'The configuration'), options);
 }
 

@@ -1,9 +1,9 @@
 import { newId } from './environment.ts';
 import type { Clock } from './environment.ts';
-import type { LeaseKeeper } from './lease-keeper.ts';
+import type { LeaseKeeper } from './worker/lease-keeper.ts';
 import type { NewTask } from './ledger.ts';
 import type { BoundQueue } from './queue.ts';
-import type { Settler } from './settler.ts';
+import type { Settler } from './worker/settler.ts';
 import type { Transaction } from './store.ts';
 import type { HeldTask, Settlement, TaskLogBroker } from './task-log-broker.ts';
 import { cancelled, claimLost } from './run-end.ts';

@@ -66,7 +66,10 @@ export interface ClaimOptions {
   /** New for every draw. A repeat with the same token answers `claimed` again. */
   readonly token: string;
   readonly leaseMs: number;
-  /** How many of them start at once, in the order of the ids: they are written `running` in the same commit. */
+  /**
+   * How many of them start at once, in the order of the ids: they are written `running` in the same commit. A task
+   * with lapses is never among them: its claimant decides first.
+   */
   readonly start: number;
 }
 

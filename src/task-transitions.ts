@@ -103,9 +103,9 @@ function taken<Row extends LogRow>(
     const next = cancelled(row, now, { token: null, claimUntil: null });
     return { answer: { id: row.id, kind: 'finished', status: 'cancelled' }, next };
   }
-  // Whoever takes over a run that had begun has to decide first whether the task may run once more.
   const crashed = lapsed?.started === true;
-  const starts = terms.mayStart && !crashed;
+  // Whoever claims a task whose run was lost has to decide first whether it may run once more.
+  const starts = terms.mayStart && !crashed && row.lapses === 0;
   const next: Row = {
     ...row,
     status: starts ? 'running' : 'dequeued',
@@ -236,7 +236,14 @@ export function change<Row extends LogRow>(
       return cancelled(row, now, { token: null });
     case 'archive':
       if (status === 'archived' || !mayChange(status, 'archived', force)) return undefined;
-      return { ...row, status: 'archived', token: null, claimUntil: null, ...owing(row, null) };
+      return {
+        ...row,
+        status: 'archived',
+        token: null,
+        claimUntil: null,
+        finishedAt: row.finishedAt ?? now,
+        ...owing(row, null),
+      };
     case 'retry':
       return status === 'failed' || status === 'cancelled' ? sentAgain(row, options, now) : undefined;
     case 'fail':

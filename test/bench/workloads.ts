@@ -1,5 +1,5 @@
 import { defineTask } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import type { BenchStore, Counts, StoreName } from './stores.ts';
 
 export interface Figures {

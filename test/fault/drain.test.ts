@@ -3,7 +3,7 @@ import { isSignalboxError } from '../../src/errors.ts';
 import { defineTask } from '../../src/task.ts';
 import type { DefinedTask } from '../../src/task.ts';
 import { isFinished } from '../../src/task-status.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { pause } from '../support/core.ts';
 import { openFaultScene } from '../support/fault-scene.ts';
 import type { FaultScene, Storage } from '../support/fault-scene.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { defineTask } from '../../src/task.ts';
 import type { DefinedTask } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, until } from '../support/core.ts';
 import { openFaultScene, QUEUE } from '../support/fault-scene.ts';
 import type { FaultScene, Storage } from '../support/fault-scene.ts';

@@ -8,7 +8,7 @@ import { Queue } from '../../src/queue.ts';
 import { QueueDispatcher } from '../../src/queue-dispatcher.ts';
 import { defineTask } from '../../src/task.ts';
 import { TaskLog } from '../../src/task-log.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, pause, until } from '../support/core.ts';
 import { sqliteFile } from '../support/sqlite.ts';
 import type { SqliteFile } from '../support/sqlite.ts';

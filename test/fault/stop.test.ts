@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { defineTask } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { pause, until } from '../support/core.ts';
 import { openFaultScene } from '../support/fault-scene.ts';
 import type { FaultScene, Storage } from '../support/fault-scene.ts';

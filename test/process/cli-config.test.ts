@@ -146,7 +146,7 @@ describe('the configuration file', () => {
 });
 
 describe('task files', () => {
-  it.each(['tasks/all.js', './tasks/*.js', './tas*/a*.js', '**/all.js', './src/../tasks/**/*.js'])(
+  it.each(['tasks/all.js', './tasks/*.js', './tas*/a*.js', '**/all.js', './tasks/**/*.js'])(
     'are found by %s',
     async (pattern) => {
       await project.write({ 'signalbox.config.js': withTasks(pattern), 'tasks/all.js': TASK });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Persistence } from '../../brokers/rds/index.ts';
 import type { TaskLogEntry } from '../../src/task-log-broker.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { startChild } from '../support/children.ts';
 import type { ChildEnd } from '../support/children.ts';
 import { effectsOf, openCrashScene, QUEUE_NAME } from '../support/crash-scene.ts';

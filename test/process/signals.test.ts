@@ -6,7 +6,7 @@ import { defineTask } from '../../src/task.ts';
 import type { TaskContext } from '../../src/task.ts';
 import { TaskLog } from '../../src/task-log.ts';
 import type { TaskLogEntry } from '../../src/task-log-broker.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { startChild } from '../support/children.ts';
 import type { Child } from '../support/children.ts';
 import { until } from '../support/core.ts';

@@ -1,5 +1,5 @@
 import { newId } from '../../src/environment.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { openCrashScene, QUEUE_NAME } from './crash-scene.ts';
 import type { CrashPlace } from './crash-scene.ts';
 import { Faults } from './faulty.ts';

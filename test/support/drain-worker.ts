@@ -3,7 +3,7 @@ import { Queue } from '../../src/queue.ts';
 import { QueueDispatcher } from '../../src/queue-dispatcher.ts';
 import { defineTask } from '../../src/task.ts';
 import { TaskLog } from '../../src/task-log.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { writeFileSync } from 'node:fs';
 
 /** A worker on a SQLite file, until the queue is empty. */

@@ -1,10 +1,10 @@
 import { Persistence, RdsQueueBroker, RdsTaskLogBroker } from '../../brokers/rds/index.ts';
 import { Queue } from '../../src/queue.ts';
 import { QueueDispatcher } from '../../src/queue-dispatcher.ts';
-import { bindSignals } from '../../src/signals.ts';
+import { bindSignals } from '../../src/worker/signals.ts';
 import { defineTask } from '../../src/task.ts';
 import { TaskLog } from '../../src/task-log.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 
 /** A worker on a SQLite file that listens to signals and says on standard output what happens, a line each. */
 export interface SignalOrder {

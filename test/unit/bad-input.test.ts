@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InMemoryQueueBroker } from '../../brokers/memory.ts';
 import { RdsQueueBroker, RdsTaskLogBroker } from '../../brokers/rds/index.ts';
-import { defineConfig } from '../../src/config.ts';
+import { defineConfig } from '../../src/config/config.ts';
 import { Queue } from '../../src/queue.ts';
 import { createSignalbox } from '../../src/signalbox.ts';
 import type { EnqueueOptions } from '../../src/submission.ts';
 import { defineTask } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, memoryCore } from '../support/core.ts';
 import type { Core } from '../support/core.ts';
 import { sqliteFile } from '../support/sqlite.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { checkConfig } from '../../src/config-check.ts';
-import { defineConfig } from '../../src/config.ts';
+import { checkConfig } from '../../src/config/config-check.ts';
+import { defineConfig } from '../../src/config/config.ts';
 import { isSignalboxError } from '../../src/errors.ts';
 
 const memory = { type: 'memory' };

@@ -8,7 +8,7 @@ import { Action, CallbackTask, createToken, defineTask } from '../../src/task.ts
 import type { TaskContext } from '../../src/task.ts';
 import { decodeEnvelope } from '../../src/task-envelope.ts';
 import { TaskLog } from '../../src/task-log.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, intercepted, memoryCore } from '../support/core.ts';
 import type { Core } from '../support/core.ts';
 import { ManualClock } from '../support/manual-clock.ts';

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { SignalboxConfig } from '../../src/config.ts';
+import type { SignalboxConfig } from '../../src/config/config.ts';
 import type { Container } from '../../src/container.ts';
 import { isSignalboxError } from '../../src/errors.ts';
 import { createSignalbox, TOKENS } from '../../src/signalbox.ts';

@@ -6,7 +6,7 @@ import { Queue } from '../../src/queue.ts';
 import { Report } from '../../src/report.ts';
 import { defineTask } from '../../src/task.ts';
 import type { DefinedTask, TaskContext } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, intercepted, memoryCore, notingClock, until } from '../support/core.ts';
 import type { Core, CoreOptions } from '../support/core.ts';
 import { ManualClock } from '../support/manual-clock.ts';

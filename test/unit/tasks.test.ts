@@ -6,7 +6,7 @@ import { AbstractTask, Action, CallbackTask, createToken, defineTask } from '../
 import type { StandardSchema, Task, TaskContext } from '../../src/task.ts';
 import type { TaskHandle } from '../../src/task-handle.ts';
 import { TaskRegistry } from '../../src/task-registry.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, memoryCore, recordingLogger } from '../support/core.ts';
 import type { Core, RecordingLogger } from '../support/core.ts';
 

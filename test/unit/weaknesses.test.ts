@@ -47,7 +47,7 @@ import type { Persistence } from '../../brokers/rds/index.ts';
 import { BrokerError } from '../../src/errors.ts';
 import { Queue } from '../../src/queue.ts';
 import { AbstractTask, defineTask } from '../../src/task.ts';
-import { Worker } from '../../src/worker.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { failureOf, intercepted, memoryCore, pause, until } from '../support/core.ts';
 import type { Core } from '../support/core.ts';
 import { ManualClock } from '../support/manual-clock.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from './environment.ts';
+import type { Clock } from '../environment.ts';
 
 /** Ends a wait. A ring that comes while nobody waits is remembered, once. */
 export class Bell {

@@ -1,8 +1,8 @@
-import { newId } from './environment.ts';
-import type { DrawnTask } from './ledger.ts';
-import type { BoundQueue } from './queue.ts';
-import type { WorkerParts } from './queue-dispatcher.ts';
-import type { QueueSelector } from './queue-selector.ts';
+import { newId } from '../environment.ts';
+import type { DrawnTask } from '../ledger.ts';
+import type { BoundQueue } from '../queue.ts';
+import type { WorkerParts } from '../queue-dispatcher.ts';
+import type { QueueSelector } from '../queue-selector.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
 export interface DrawerOptions {

@@ -1,5 +1,5 @@
-import type { LogLevel } from './environment.ts';
-import type { RetryOptions } from './retry.ts';
+import type { LogLevel } from '../environment.ts';
+import type { RetryOptions } from '../retry.ts';
 
 /** The settings of a Signalbox, as a configuration file exports them. All plain data; durations are in ms. */
 export interface SignalboxConfig {

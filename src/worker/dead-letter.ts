@@ -1,14 +1,14 @@
-import { newId } from './environment.ts';
-import type { Clock } from './environment.ts';
-import { TaskError } from './errors.ts';
-import type { NewTask } from './ledger.ts';
-import type { Delivery } from './queue-broker.ts';
-import type { BoundQueue } from './queue.ts';
-import { decodeEnvelope } from './task-envelope.ts';
-import type { Envelope } from './task-envelope.ts';
-import type { HeldTask } from './task-log-broker.ts';
-import { errorReport } from './run-end.ts';
-import type { LeasedTask } from './run-end.ts';
+import { newId } from '../environment.ts';
+import type { Clock } from '../environment.ts';
+import { TaskError } from '../errors.ts';
+import type { NewTask } from '../ledger.ts';
+import type { Delivery } from '../queue-broker.ts';
+import type { BoundQueue } from '../queue.ts';
+import { decodeEnvelope } from '../task-envelope.ts';
+import type { Envelope } from '../task-envelope.ts';
+import type { HeldTask } from '../task-log-broker.ts';
+import { errorReport } from '../run-end.ts';
+import type { LeasedTask } from '../run-end.ts';
 
 /** A row may come late to a reader; a message without one is looked at again after this long. */
 const LOOK_AGAIN_MS = 5_000;

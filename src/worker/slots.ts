@@ -1,17 +1,17 @@
 import { RowlessDeliveries } from './dead-letter.ts';
-import { endsWithin, whenAborted } from './environment.ts';
+import { endsWithin, whenAborted } from '../environment.ts';
 import { Hand } from './hand.ts';
 import type { TaskInHand } from './hand.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
-import type { DrawnTask } from './ledger.ts';
-import type { BoundQueue } from './queue.ts';
-import type { WorkerParts } from './queue-dispatcher.ts';
+import type { DrawnTask } from '../ledger.ts';
+import type { BoundQueue } from '../queue.ts';
+import type { WorkerParts } from '../queue-dispatcher.ts';
 import { Settler } from './settler.ts';
-import type { Settlement } from './task-log-broker.ts';
-import { cancelled, claimLost, workerStopping } from './run-end.ts';
-import type { LeasedTask, RunnableTask } from './run-end.ts';
-import { isSettlement } from './task-runner.ts';
-import type { RunEnd } from './task-runner.ts';
+import type { Settlement } from '../task-log-broker.ts';
+import { cancelled, claimLost, workerStopping } from '../run-end.ts';
+import type { LeasedTask, RunnableTask } from '../run-end.ts';
+import { isSettlement } from '../task-runner.ts';
+import type { RunEnd } from '../task-runner.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
 export interface SlotsOptions {

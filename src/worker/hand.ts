@@ -1,7 +1,7 @@
-import type { Clock } from './environment.ts';
-import type { BoundQueue } from './queue.ts';
+import type { Clock } from '../environment.ts';
+import type { BoundQueue } from '../queue.ts';
 import type { KeptTask } from './lease-keeper.ts';
-import type { LeasedTask } from './run-end.ts';
+import type { LeasedTask } from '../run-end.ts';
 
 /** A claimed task in a worker's hand. */
 export interface TaskInHand {

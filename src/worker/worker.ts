@@ -1,11 +1,11 @@
-import { Drawer } from './draw.ts';
-import { endsWithin, whenAborted } from './environment.ts';
-import { InvalidArgumentError } from './errors.ts';
-import type { BoundQueue } from './queue.ts';
-import type { QueueBroker } from './queue-broker.ts';
-import type { WorkerParts } from './queue-dispatcher.ts';
+import { Drawer } from './drawer.ts';
+import { endsWithin, whenAborted } from '../environment.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import type { BoundQueue } from '../queue.ts';
+import type { QueueBroker } from '../queue-broker.ts';
+import type { WorkerParts } from '../queue-dispatcher.ts';
 import { Slots } from './slots.ts';
-import { Bell } from './wake-up.ts';
+import { Bell } from './bell.ts';
 import { chooseQueues, workerSettings } from './worker-options.ts';
 import type { WorkerOptions, WorkerSettings } from './worker-options.ts';
 

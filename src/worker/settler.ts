@@ -1,13 +1,13 @@
-import type { Clock, Logger } from './environment.ts';
-import { isTransient } from './errors.ts';
-import type { EventBus } from './events.ts';
-import type { BoundQueue } from './queue.ts';
-import { Report } from './report.ts';
-import type { TaskLines } from './task-lines.ts';
-import type { Settlement } from './task-log-broker.ts';
-import type { LeasedTask, RunnableTask } from './run-end.ts';
-import type { RunEnd } from './task-runner.ts';
-import type { TaskStatus } from './task-status.ts';
+import type { Clock, Logger } from '../environment.ts';
+import { isTransient } from '../errors.ts';
+import type { EventBus } from '../events.ts';
+import type { BoundQueue } from '../queue.ts';
+import { Report } from '../report.ts';
+import type { TaskLines } from '../task-lines.ts';
+import type { Settlement } from '../task-log-broker.ts';
+import type { LeasedTask, RunnableTask } from '../run-end.ts';
+import type { RunEnd } from '../task-runner.ts';
+import type { TaskStatus } from '../task-status.ts';
 
 export interface SettlerOptions {
   readonly workerId: string;

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import type { ConfigLogLevel, PersistenceConfig, QueueDefaults, SyncConfig, WorkerConfig } from './config.ts';
 import type { SignalboxConfig } from './config.ts';
-import { ConfigurationError } from './errors.ts';
-import type { ErrorCode } from './errors.ts';
+import { ConfigurationError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import { nearestName } from './nearest-name.ts';
 
 /** A configuration that was found right, with its defaults filled in. */

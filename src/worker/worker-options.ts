@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { InvalidArgumentError } from './errors.ts';
-import type { BoundQueue } from './queue.ts';
-import type { QueueDispatcher } from './queue-dispatcher.ts';
-import { ABORT_GRACE_MS } from './task-runner.ts';
+import { InvalidArgumentError } from '../errors.ts';
+import type { BoundQueue } from '../queue.ts';
+import type { QueueDispatcher } from '../queue-dispatcher.ts';
+import { ABORT_GRACE_MS } from '../task-runner.ts';
 
 export interface WorkerOptions {
   readonly dispatcher: QueueDispatcher;
