@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import type { CheckedConfig, CheckedTaskLogBroker } from '../src/config/config-check.ts';
+import type { CheckedConfig, CheckedTaskLogBroker } from '../src/config/config-schema.ts';
 import { isSignalboxError } from '../src/errors.ts';
 import type { Signalbox } from '../src/signalbox.ts';
 import { runIfMain } from './command-line.ts';

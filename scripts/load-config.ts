@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import type { PersistenceConfig } from '../src/config/config.ts';
 import { checkConfig } from '../src/config/config-check.ts';
-import type { CheckedConfig } from '../src/config/config-check.ts';
+import type { CheckedConfig } from '../src/config/config-schema.ts';
 import { ConfigurationError, errorMessage } from '../src/errors.ts';
 import { importModule } from './import-module.ts';
 

@@ -35,7 +35,8 @@ export interface EventMap {
   readonly 'task:retrying': RunEvent & { readonly afterMs: number; readonly error: unknown };
   readonly 'task:completed': EndEvent;
   readonly 'task:failed': EndEvent & { readonly deadReason?: string };
-  readonly 'task:cancelled': WorkerTaskEvent;
+  /** Without a worker: cancelled before it ran, or by force. */
+  readonly 'task:cancelled': TaskEvent & { readonly workerId?: string };
   readonly 'task:archived': { readonly taskId: string; readonly forced: boolean };
   readonly 'worker:started': WorkerEvent;
   readonly 'worker:paused': WorkerEvent;

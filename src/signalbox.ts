@@ -1,7 +1,7 @@
 import { InMemoryQueueBroker, InMemoryTaskLogBroker } from '../brokers/memory.ts';
 import type { Persistence } from '../brokers/rds/index.ts';
 import type { SignalboxConfig } from './config/config.ts';
-import type { CheckedConfig, CheckedQueueBroker, CheckedTaskLogBroker } from './config/config-check.ts';
+import type { CheckedConfig, CheckedQueueBroker, CheckedTaskLogBroker } from './config/config-schema.ts';
 import type { Bind, Container } from './container.ts';
 import type { Logger } from './environment.ts';
 import { SignalboxError } from './errors.ts';

@@ -113,7 +113,12 @@ export class TaskLog {
    * @throws TaskError `TASK_NOT_FOUND`, `CHANGE_REFUSED`
    */
   async cancel(id: string, options: { readonly force?: boolean } = {}): Promise<TaskStatus> {
-    return this.#change('cancel', id, options.force ?? false);
+    const status = await this.#change('cancel', id, options.force ?? false);
+    if (status === 'cancelled') {
+      const { taskName, queue, label } = await this.getById(id);
+      this.events.emit('task:cancelled', { taskId: id, taskName, queue, label });
+    }
+    return status;
   }
 
   /**

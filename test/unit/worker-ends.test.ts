@@ -328,6 +328,17 @@ describe('cancelling', () => {
     expect(runs).toBe(1);
   });
 
+  it('a waiting task ends whoever waits for its result at once', async () => {
+    const core = memoryCore();
+    const cancelled: string[] = [];
+    core.dispatcher.events.on('task:cancelled', ({ taskId }) => cancelled.push(taskId));
+    const handle = await core.dispatcher.enqueue(task(() => 1)({}), { delayMs: 60_000 });
+    const failure = failureOf(() => handle.result({ timeoutMs: 60_000 }));
+    await core.taskLog.cancel(handle.id);
+    expect(cancelled).toEqual([handle.id]);
+    expect((await failure).code).toBe('TASK_CANCELLED');
+  });
+
   it('an unknown or an ended task is refused with the reason', async () => {
     const core = memoryCore();
     expect((await failureOf(() => core.taskLog.cancel('nobody'))).code).toBe('TASK_NOT_FOUND');
