@@ -8,11 +8,9 @@ import {
   InvalidArgumentError,
   isBrokerError,
   isSignalboxError,
-  SignalboxError,
 } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
 import type { EventBus } from './events.ts';
-import { InlineExecutor } from './executor.ts';
 import type { TaskExecutor } from './executor.ts';
 import { LeaseKeeper } from './worker/lease-keeper.ts';
 import type { NewTask } from './ledger.ts';
@@ -30,11 +28,11 @@ import { CallbackTask, isTask } from './task.ts';
 import type { Callable, ResultOf, Task } from './task.ts';
 import { TaskHandle } from './task-handle.ts';
 import type { TaskStatus } from './task-status.ts';
-import { TaskLines } from './task-lines.ts';
 import type { TaskLog } from './task-log.ts';
 import { TaskRegistry, validateParameters } from './task-registry.ts';
-import { TaskRunner } from './task-runner.ts';
 import type { Services, TaskDefaults } from './task-runner.ts';
+import { workerParts } from './worker-parts.ts';
+import type { WorkerParts } from './worker-parts.ts';
 
 export interface QueueDispatcherOptions {
   readonly queues: readonly Queue[];
@@ -58,25 +56,9 @@ export interface QueueDispatcherOptions {
   readonly random?: Random;
 }
 
-/** What a worker needs of the dispatcher beside its queues. */
-export interface WorkerParts {
-  readonly runner: TaskRunner;
-  readonly lines: TaskLines;
-  readonly logger: Logger;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly events: EventBus;
-}
-
 const SYNC_LEASE_MS = 30_000;
 const LOOK_EVERY_MS = 50;
 const UNFINISHED: readonly TaskStatus[] = ['enqueued', 'dequeued', 'running', 'child_running'];
-
-const noServices: Services = {
-  get(token) {
-    throw new SignalboxError('SERVICE_UNKNOWN', `No service is bound to ${String(token)}.`);
-  },
-};
 
 /** The service that applications talk to: holds the queues, routes every task to one of them and stores it there. */
 export class QueueDispatcher {
@@ -108,7 +90,7 @@ export class QueueDispatcher {
     this.#bound = new Map(
       queues.map((queue) => [queue.name, new BoundQueue(queue, taskLog.broker, { onError })]),
     );
-    this.#parts = this.#buildParts(options, logger, clock, random);
+    this.#parts = workerParts({ ...options, registry: this.registry, logger, clock, random });
     this.#syncRunner = this.#buildSyncRunner(options.sync?.maxWaitMs ?? 0);
   }
 
@@ -251,20 +233,21 @@ export class QueueDispatcher {
 
   async #store(bound: BoundQueue, task: NewTask, foreign: unknown): Promise<void> {
     const { entry } = task;
-    const place = { task: entry.id, taskName: entry.taskName, queue: bound.name };
+    const tell = (): void => this.#tellEnqueued(entry);
     try {
       const tx = foreign === undefined ? undefined : await this.#join(foreign);
       if (bound.queue.isSync) {
-        await this.#syncRunner.enqueue(bound, task, tx, () => this.#tellEnqueued(entry));
-        return;
-      }
-      if (tx === undefined) {
+        await this.#syncRunner.enqueue(bound, task, tx, tell);
+      } else if (tx === undefined) {
         if (!(await bound.enqueue(task))) await this.#sendRefused(bound, entry.id);
-      } else await bound.ledger.enqueue(bound.name, [task], tx);
+        tell();
+      } else {
+        await bound.ledger.enqueue(bound.name, [task], tx);
+        tx.afterCommit(async () => tell());
+      }
     } catch (cause) {
-      throw asEnqueueError(cause, place);
+      throw asEnqueueError(cause, { task: entry.id, taskName: entry.taskName, queue: bound.name });
     }
-    this.#tellEnqueued(entry);
   }
 
   /** A task that is there already waits, runs or has ended, and stays as it is; unless its push was refused. */
@@ -286,22 +269,6 @@ export class QueueDispatcher {
       'TRANSACTION_UNSUPPORTED',
       `The task log "${this.taskLog.broker.id}" lives in no database.`,
     );
-  }
-
-  #buildParts(options: QueueDispatcherOptions, logger: Logger, clock: Clock, random: Random): WorkerParts {
-    const lines = new TaskLines(this.taskLog.broker, clock, logger);
-    const runner = new TaskRunner({
-      registry: this.registry,
-      executor: options.executor ?? new InlineExecutor(),
-      lines,
-      services: options.services ?? noServices,
-      defaults: options.defaults ?? {},
-      events: this.events,
-      logger,
-      clock,
-      random,
-    });
-    return { runner, lines, logger, clock, random, events: this.events };
   }
 
   #buildSyncRunner(maxWaitMs: number): SyncQueueRunner {

@@ -43,11 +43,13 @@ export class SyncQueueRunner {
     const claim = { token: held.token, worker: workerId, leaseMs, start: true };
     const entry = { ...task.entry, delayMs: 0, claim };
     const added = await bound.ledger.enqueue(bound.name, [{ entry }], tx);
-    onStored();
-    if (added.length === 0) return;
     const leased = { held, queue: bound.queue, body: entry.envelope, attempts: 0, lapses: 0, unknowns: 0 };
-    if (tx === undefined) await this.#runToEnd(bound, leased);
-    else tx.afterCommit(() => this.#runToEnd(bound, leased));
+    const run = async (): Promise<void> => {
+      onStored();
+      if (added.length > 0) await this.#runToEnd(bound, leased);
+    };
+    if (tx === undefined) await run();
+    else tx.afterCommit(run);
   }
 
   async #runToEnd(bound: BoundQueue, first: LeasedTask): Promise<void> {

@@ -1,7 +1,7 @@
 import { newId } from '../environment.ts';
 import type { DrawnTask } from '../ledger.ts';
 import type { BoundQueue } from '../queue.ts';
-import type { WorkerParts } from '../queue-dispatcher.ts';
+import type { WorkerParts } from '../worker-parts.ts';
 import type { QueueSelector } from '../queue-selector.ts';
 import type { WorkerSettings } from './worker-options.ts';
 

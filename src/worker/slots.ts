@@ -5,7 +5,7 @@ import type { TaskInHand } from './hand.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import type { DrawnTask } from '../ledger.ts';
 import type { BoundQueue } from '../queue.ts';
-import type { WorkerParts } from '../queue-dispatcher.ts';
+import type { WorkerParts } from '../worker-parts.ts';
 import { Settler } from './settler.ts';
 import type { Settlement } from '../task-log-broker.ts';
 import { cancelled, claimLost, workerStopping } from '../run-end.ts';

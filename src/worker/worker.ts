@@ -3,7 +3,7 @@ import { endsWithin, whenAborted } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { BoundQueue } from '../queue.ts';
 import type { QueueBroker } from '../queue-broker.ts';
-import type { WorkerParts } from '../queue-dispatcher.ts';
+import type { WorkerParts } from '../worker-parts.ts';
 import { Slots } from './slots.ts';
 import { Bell } from './bell.ts';
 import { chooseQueues, workerSettings } from './worker-options.ts';

@@ -92,6 +92,8 @@ describe('row and message in one database', () => {
   });
 
   it('come and go with the transaction of the caller', async () => {
+    const told: string[] = [];
+    core.dispatcher.events.on('task:enqueued', ({ taskId }) => told.push(taskId));
     const knex = await persistence.knex();
     const undone = await knex.transaction();
     const gone = await core.dispatcher.enqueue(plain({}), { transaction: undone });
@@ -100,8 +102,11 @@ describe('row and message in one database', () => {
     expect(await core.dispatcher.count()).toBe(0);
     const done = await knex.transaction();
     const kept = await core.dispatcher.enqueue(plain({}), { transaction: done });
+    expect(told).toEqual([]);
     await done.commit();
     expect(await core.dispatcher.count()).toBe(1);
+    await until('its enqueue is told', () => told.length > 0);
+    expect(told).toEqual([kept.id]);
     await drain(core);
     expect(await kept.status()).toBe('completed');
   });
