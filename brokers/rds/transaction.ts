@@ -26,13 +26,13 @@ export class RdsTransaction implements Transaction {
     return turn;
   }
 
-  /** For whoever owns the transaction, once it is committed. The commit stands, whatever these come to. */
+  /** For whoever owns the transaction, once it is committed. The commit stands, so whoever gave the work tells what it came to. */
   async committed(): Promise<void> {
     for (const work of this.#afterCommit) {
       try {
         await work();
       } catch {
-        // The row still says what is owed, see `Transaction.afterCommit`.
+        // What failed here is the business of whoever gave the work: it logs its errors itself.
       }
     }
   }

@@ -1,5 +1,6 @@
 import type { Clock, Logger } from '../environment.ts';
-import { isTransient } from '../errors.ts';
+import { isSignalboxError, isTransient } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { EventBus } from '../events.ts';
 import type { BoundQueue } from '../queue.ts';
 import { Report } from '../report.ts';
@@ -26,6 +27,10 @@ export interface SettledRun {
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
+/** How often a write is repeated that the storage refuses; an outage is borne until `giveUp`. */
+const REFUSALS = 5;
+/** No repeat mends these. */
+const HOPELESS: readonly ErrorCode[] = ['BROKER_CLOSED', 'NOT_INITIALIZED', 'SCHEMA_TOO_NEW'];
 
 /** Writes how runs ended, through outages of the storage, and tells of it once it is true. */
 export class Settler {
@@ -37,7 +42,8 @@ export class Settler {
 
   /**
    * Resolves to the row's new status, or undefined when the claim was lost and nothing was written.
-   * Tries until it is written or `giveUp` is aborted: a run that is not settled would be run again.
+   * Tries until it is written, `giveUp` is aborted or the storage refuses it for good, and then rejects: a run that is
+   * not settled would be run again.
    */
   async settle(
     bound: BoundQueue,
@@ -63,27 +69,42 @@ export class Settler {
     return answer;
   }
 
+  /** A call about a task has failed, and may be repeated. */
+  noteFailure(operation: 'settle' | 'claim', bound: BoundQueue, id: string, error: unknown): void {
+    const { logger, events } = this.#options;
+    events.emit('broker:error', { operation, queue: bound.name, error });
+    logger.warn({ err: error, task: id, queue: bound.name, operation }, 'A write about a task failed');
+  }
+
+  /** For a task without a message, that nobody will come back to: it stays as its row says. */
+  leave(bound: BoundQueue, id: string, error: unknown): void {
+    const where = { err: error, task: id, queue: bound.name, worker: this.#options.workerId };
+    this.#options.logger.error(where, 'A task was left unsettled: its row says less than what happened');
+  }
+
   async #write(
     bound: BoundQueue,
     settlement: Settlement,
     giveUp: AbortSignal,
   ): Promise<TaskStatus | undefined> {
-    const { clock, logger, events } = this.#options;
+    const { clock, logger } = this.#options;
+    const { id } = settlement.task;
     let writing = settlement;
+    let refusals = 0;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       try {
         const answer = await bound.settle(writing);
         return answer.log === 'written' ? answer.status : undefined;
       } catch (error) {
-        const where = { err: error, task: settlement.task.id, queue: bound.name };
-        events.emit('broker:error', { operation: 'settle', queue: bound.name, error });
-        if (giveUp.aborted) throw error;
+        this.noteFailure('settle', bound, id, error);
+        if (giveUp.aborted || isHopeless(error)) throw error;
+        if (!isTransient(error) && (refusals += 1) > REFUSALS) throw error;
         if (!isTransient(error) && writing === settlement && 'report' in settlement) {
+          const where = { err: error, task: id, queue: bound.name };
           logger.error(where, 'The report was refused; storing the status without it');
           writing = withoutReport(settlement);
           continue;
         }
-        logger.warn(where, 'A task could not be settled; trying again');
         await clock.sleep(pauseMs, giveUp);
       }
     }
@@ -126,4 +147,8 @@ export class Settler {
 function withoutReport(settlement: Extract<Settlement, { readonly report: string }>): Settlement {
   const report = Report.createFailure('The report of this run could not be stored.');
   return { ...settlement, report: JSON.stringify(report) };
+}
+
+function isHopeless(error: unknown): boolean {
+  return isSignalboxError(error) && HOPELESS.includes(error.code);
 }
