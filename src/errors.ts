@@ -215,6 +215,10 @@ export const ERRORS = {
     cause: 'The options of the worker contradict each other.',
     mend: 'Correct the option that the message names.',
   },
+  WORKER_CRASHED: {
+    cause: 'Code of a task, or of a library, ended the process, or threw an error where nobody could catch it.',
+    mend: 'Let tasks return or throw instead, and await every promise; --log-level=debug shows the stack. What was running is run again once its claims have lapsed.',
+  },
   USAGE: {
     cause: 'The command line is not understood.',
     mend: 'See --help.',
