@@ -137,8 +137,7 @@ export async function runCommand(
     return given === undefined ? EXIT.ok : await command.run(given);
   } catch (error) {
     const isDebugging = args.some((arg) => /^(--log-level=)?(debug|trace)$/.test(arg));
-    const shown = args.includes('--json') ? errorJson(error, isDebugging) : errorText(error, isDebugging);
-    await write(process.stderr, shown);
+    await write(process.stderr, shownError(error, args.includes('--json'), isDebugging));
     return error instanceof UsageError ? EXIT.usage : EXIT.failed;
   }
 }
@@ -241,6 +240,11 @@ function explain(error: unknown): Explanation {
   }
   const { code, mend, place } = error;
   return { code, message, because, cause: ERRORS[code].cause, mend, place: { ...place } };
+}
+
+/** An error as every command shows it. */
+export function shownError(error: unknown, asJson: boolean, withStack: boolean): string {
+  return asJson ? errorJson(error, withStack) : errorText(error, withStack);
 }
 
 function errorText(error: unknown, withStack: boolean): string {

@@ -7,6 +7,7 @@ import type { WorkerEnd } from '../src/worker/worker.ts';
 import type { WorkerOptions } from '../src/worker/worker-options.ts';
 import { EXIT, runIfMain, UsageError } from './command-line.ts';
 import type { Command, GivenOptions } from './command-line.ts';
+import { guardProcess } from './process-guard.ts';
 
 export const runWorker: Command = {
   name: 'run-worker',
@@ -43,6 +44,7 @@ async function run(given: GivenOptions): Promise<number> {
   const { config, folder } = await loadConfig(given.text('config'));
   const logger = await createLogger(given.logLevel ?? config.log.level ?? 'info');
   const signalbox = await wireSignalbox(config, { logger });
+  const guard = guardProcess(signalbox.events, given);
   try {
     const queues = chooseQueues(signalbox, given.text('queue'));
     if (queues.length === 0) return await sayNoWorkerIsNeeded(given);
@@ -56,9 +58,11 @@ async function run(given: GivenOptions): Promise<number> {
     bindSignals(worker);
     const counts = countEnds(signalbox);
     const end = await worker.run();
+    guard.release();
     await given.print(endText(end, counts), { ...end, ...counts });
     return end.exitCode;
   } finally {
+    guard.release();
     await signalbox.close();
   }
 }

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Signalbox } from '../../src/signalbox.ts';
-import type { TestProject } from '../support/cli.ts';
-import { createQueueProject, enqueueNamed, openQueueProject } from '../support/cli.ts';
+import type { CommandEnd, TestProject } from '../support/cli.ts';
+import { createQueueProject, enqueueNamed, openQueueProject, PACKAGE_URL } from '../support/cli.ts';
 
 let project: TestProject;
 let signalbox: Signalbox;
@@ -168,5 +168,74 @@ describe('run-worker', () => {
     expect(stderr).toContain(
       'error QUEUE_UNKNOWN: There is no queue "standrad"; there are standard, local. Did you mean "standard"?',
     );
+  });
+});
+
+describe('run-worker with tasks that end its process', () => {
+  beforeEach(async () => {
+    const file = (run: string): string => `
+      import { defineTask } from '${PACKAGE_URL}';
+      export const deadly = defineTask({ name: 'deadly', run: () => { ${run} } });`;
+    const forever = 'return new Promise(() => setInterval(() => undefined, 60_000));';
+    await project.write({
+      'exit.js': file('process.exit(0);'),
+      'exit-with-seven.js': file('process.exit(7);'),
+      'throw.js': file(`setTimeout(() => { throw new Error('Out of paper'); }); ${forever}`),
+      'reject.js': file(`void Promise.reject(new Error('Out of ink')); ${forever}`),
+    });
+  });
+
+  async function runDeadly(file: string, ...args: readonly string[]): Promise<CommandEnd & { task: string }> {
+    const queue = { name: 'standard', broker: { type: 'rds', persistence: 'default' } };
+    await project.write({
+      'deadly.json': JSON.stringify({
+        persistences: { default: { client: 'sqlite', connection: { filename: 'queue.sqlite' } } },
+        queues: [queue],
+        taskLog: { broker: queue.broker },
+        tasks: [file],
+      }),
+    });
+    const task = await enqueueNamed(signalbox, 'deadly');
+    return { task, ...(await project.run('run-worker', ['--config=deadly.json', ...args])) };
+  }
+
+  it('says which task was running when a handler calls process.exit(0), and ends with 1', async () => {
+    const { exitCode, stdout, stderr, task } = await runDeadly('exit.js');
+
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+    expect(stderr).toContain(
+      'error WORKER_CRASHED: The process was ended with exit code 0 before the worker had ended; ' +
+        `1 task was running: deadly (${task}).\n`,
+    );
+  });
+
+  it('says so as JSON with --json', async () => {
+    const { exitCode, stderr, task } = await runDeadly('exit.js', '--json', '--log-level=silent');
+
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stderr)).toMatchObject({
+      error: { code: 'WORKER_CRASHED', message: expect.stringContaining(`deadly (${task})`) as unknown },
+    });
+  });
+
+  it('keeps an exit code that already says failure', async () => {
+    const { exitCode, stderr } = await runDeadly('exit-with-seven.js');
+
+    expect(exitCode).toBe(7);
+    expect(stderr).toContain('error WORKER_CRASHED: The process was ended with exit code 7');
+  });
+
+  it.each([
+    ['throw.js', 'An error was thrown and nobody caught it', 'Out of paper'],
+    ['reject.js', 'A promise was rejected and nobody caught it', 'Out of ink'],
+  ])('ends with 1 and shows where it came from after %s', async (file, what, message) => {
+    const { exitCode, stderr, task } = await runDeadly(file);
+
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain(
+      `error WORKER_CRASHED: ${what} before the worker had ended; 1 task was running: deadly (${task}).\n` +
+        `  because  ${message}\n`,
+    );
+    expect(stderr).toContain(file);
   });
 });
