@@ -57,7 +57,15 @@ const number = (least: number, most: number, name: string) =>
   z.custom<number>((value) => typeof value === 'number' && value >= least && value <= most, name);
 
 /** Ten years, as for every policy. */
-const milliseconds = number(0, 315_360_000_000, 'a number of milliseconds from 0 to ten years');
+const MOST_MS = 315_360_000_000;
+
+const milliseconds = number(0, MOST_MS, 'a number of milliseconds from 0 to ten years');
+
+const wholeMilliseconds = (least: number) =>
+  z.custom<number>(
+    (value) => Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= MOST_MS,
+    `a whole number of milliseconds of at least ${least}`,
+  );
 
 const oneOf = <T extends string>(...values: readonly T[]) =>
   z.custom<T>((value) => values.some((allowed) => allowed === value), {
@@ -160,8 +168,8 @@ export const configSchema: z.ZodType<CheckedConfig, SignalboxConfig> = settings(
   defaults: settings(runOptions).default({}),
   worker: settings({
     concurrency: wholeNumber(1).optional(),
-    leaseMs: milliseconds.optional(),
-    pollIntervalMs: milliseconds.optional(),
+    leaseMs: wholeMilliseconds(100).optional(),
+    pollIntervalMs: wholeMilliseconds(1).optional(),
     shutdownMs: milliseconds.optional(),
     abortGraceMs: milliseconds.optional(),
   }).default({}),
