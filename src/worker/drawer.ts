@@ -1,6 +1,8 @@
-import { newId } from '../environment.ts';
+import { endsWithin, newId } from '../environment.ts';
+import { BrokerError } from '../errors.ts';
 import type { DrawnTask } from '../ledger.ts';
 import type { BoundQueue } from '../queue.ts';
+import type { QueueBroker } from '../queue-broker.ts';
 import type { WorkerParts } from '../worker-parts.ts';
 import type { QueueSelector } from '../queue-selector.ts';
 import type { WorkerSettings } from './worker-options.ts';
@@ -23,12 +25,28 @@ export interface DrawerOptions {
 
 const OUTAGE_FIRST_MS = 200;
 const OUTAGE_LONGEST_MS = 5_000;
+/** A broker that takes longer to answer holds up nobody but itself. */
+const ANSWER_WITHIN_MS = 5_000;
+
+interface Drawing {
+  readonly asked: number;
+  /** The round has gone on without it. */
+  isLate: boolean;
+}
+
+interface Drawn {
+  readonly claimed: number;
+  readonly received: number;
+}
 
 /** Draws tasks for one worker from its queues, by their weights. */
 export class Drawer {
   readonly #options: DrawerOptions;
   /** Queues whose broker failed, with the pause that doubles until it answers again. */
   readonly #resting = new Map<BoundQueue, { readonly pauseMs: number; readonly until: number }>();
+
+  /** Queues with a draw under way, and brokers that are being asked what is due: they are asked nothing else. */
+  readonly #asked = new Set<BoundQueue | QueueBroker>();
 
   constructor(options: DrawerOptions) {
     this.#options = options;
@@ -63,17 +81,12 @@ export class Drawer {
   /** Milliseconds until something may be due; undefined when a broker cannot tell for all its queues at once. */
   async dueInMs(): Promise<number | undefined> {
     let soonest = Infinity;
-    for (const [broker, names] of this.#byBroker()) {
-      if (broker.ready === undefined) return undefined;
-      try {
-        for (const { inMs } of await broker.ready(names)) soonest = Math.min(soonest, inMs);
-      } catch (error) {
-        this.#options.parts.logger.debug(
-          { err: error, broker: broker.id },
-          'The broker could not be asked what is due',
-        );
-        return undefined;
-      }
+    for (const [broker, queues] of this.#byBroker()) {
+      if (broker.ready === undefined || this.#asked.has(broker)) return undefined;
+      const inMs = await this.#inTime(broker, this.#readyInMs(broker, queues));
+      if (inMs === undefined) for (const bound of queues) this.rest(bound, tooLate(bound));
+      if (typeof inMs !== 'number') return undefined;
+      soonest = Math.min(soonest, inMs);
     }
     return soonest;
   }
@@ -93,44 +106,102 @@ export class Drawer {
 
   #openQueues(): Map<string, BoundQueue> {
     const now = this.#options.parts.clock.monotonic();
-    const rested = this.#options.queues.filter((bound) => (this.#resting.get(bound)?.until ?? 0) <= now);
+    const rested = this.#options.queues.filter(
+      (bound) => !this.#asked.has(bound) && (this.#resting.get(bound)?.until ?? 0) <= now,
+    );
     return new Map(rested.map((bound) => [bound.name, bound]));
   }
 
-  async #drawFrom(
-    bound: BoundQueue,
-    places: number,
-  ): Promise<{ claimed: number; received: number; asked: number }> {
-    const { settings, parts, free, take, afterDraw, signal } = this.#options;
+  async #drawFrom(bound: BoundQueue, places: number): Promise<Drawn & { readonly asked: number }> {
     const { broker } = bound.queue;
     const asked = Math.min(places, broker.receiveLimit ?? Infinity, broker.capabilities.maxBatch);
+    const drawing = { asked, isLate: false };
+    const drawn = await this.#inTime(bound, this.#draw(bound, drawing));
+    if (drawn !== undefined) return { ...drawn, asked };
+    drawing.isLate = true;
+    this.rest(bound, tooLate(bound));
+    return { claimed: 0, received: 0, asked };
+  }
+
+  /** Never rejects. What a late answer brings is taken as well: it is claimed already. */
+  async #draw(bound: BoundQueue, drawing: Drawing): Promise<Drawn> {
+    const { settings, parts, free, take, afterDraw, signal } = this.#options;
     const before = parts.clock.monotonic();
     const token = newId();
     try {
       const drawn = await bound.ledger.draw(bound.name, {
-        max: asked,
+        max: drawing.asked,
         leaseMs: settings.leaseMs,
         waitMs: 0,
         signal,
         worker: settings.workerId,
         token,
-        start: Math.min(asked, free()),
+        start: Math.min(drawing.asked, free()),
       });
       this.#resting.delete(bound);
-      const claimed = drawn.filter((one) => take(bound, one, token, before)).length;
+      const claimed = drawn.filter(
+        (one) => !this.#returnsLate(bound, one, token, drawing) && take(bound, one, token, before),
+      ).length;
       afterDraw();
-      return { claimed, received: drawn.length, asked };
+      return { claimed, received: drawn.length };
     } catch (error) {
       this.rest(bound, error);
-      return { claimed: 0, received: 0, asked };
+      return { claimed: 0, received: 0 };
     }
   }
 
-  #byBroker(): Map<BoundQueue['queue']['broker'], string[]> {
-    const names = new Map<BoundQueue['queue']['broker'], string[]>();
-    for (const { queue } of this.#options.queues) {
-      names.set(queue.broker, [...(names.get(queue.broker) ?? []), queue.name]);
-    }
-    return names;
+  /** Whether it goes back: a late draw has started it, and its slot has been given away meanwhile. */
+  #returnsLate(bound: BoundQueue, { delivery, answer }: DrawnTask, token: string, drawing: Drawing): boolean {
+    if (answer.kind !== 'claimed' || !answer.started || !drawing.isLate || this.#options.free() > 0)
+      return false;
+    const task = { id: delivery.id, token, receipt: delivery.receipt };
+    bound.settle({ task, kind: 'give-back', afterMs: 0 }).catch((err: unknown) => {
+      const where = { err, task: task.id, queue: bound.name };
+      this.#options.parts.logger.warn(
+        where,
+        'A task that came late could not be given back: its claim will lapse',
+      );
+    });
+    return true;
   }
+
+  /** Undefined when it has not ended in time. Until it has, `asked` counts as asked. */
+  async #inTime<T>(asked: BoundQueue | QueueBroker, work: Promise<T>): Promise<T | undefined> {
+    this.#asked.add(asked);
+    const ended = work.finally(() => this.#asked.delete(asked));
+    return (await endsWithin(ended, ANSWER_WITHIN_MS, this.#options.parts.clock)) ? ended : undefined;
+  }
+
+  /** Never rejects. */
+  async #readyInMs(broker: QueueBroker, queues: readonly BoundQueue[]): Promise<number | 'unknown'> {
+    try {
+      const due = (await broker.ready?.(queues.map(({ name }) => name))) ?? [];
+      return Math.min(Infinity, ...due.map(({ inMs }) => inMs));
+    } catch (error) {
+      this.#options.parts.logger.debug(
+        { err: error, broker: broker.id },
+        'The broker could not be asked what is due',
+      );
+      return 'unknown';
+    }
+  }
+
+  #byBroker(): Map<QueueBroker, BoundQueue[]> {
+    const queues = new Map<QueueBroker, BoundQueue[]>();
+    for (const bound of this.#options.queues) {
+      const { broker } = bound.queue;
+      queues.set(broker, [...(queues.get(broker) ?? []), bound]);
+    }
+    return queues;
+  }
+}
+
+function tooLate(bound: BoundQueue): BrokerError {
+  return new BrokerError(
+    'BROKER_UNAVAILABLE',
+    `Queue "${bound.name}" did not answer within ${ANSWER_WITHIN_MS} ms.`,
+    {
+      place: { queue: bound.name, broker: bound.queue.broker.id },
+    },
+  );
 }

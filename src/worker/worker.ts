@@ -282,16 +282,18 @@ export class Worker {
 
   /** Pushes what somebody owes the queues; only a broker apart from the log's database can be owed anything. */
   async #relayOwed(): Promise<void> {
-    const { clock, logger, events } = this.#parts;
     const queues = this.#queues.filter((bound) => bound.needsRelay);
-    while (queues.length > 0 && this.#reason === undefined) {
-      for (const bound of queues) {
-        try {
-          if ((await bound.ledger.relay(bound.name, RELAY_LIMIT)) > 0) this.#wake();
-        } catch (error) {
-          logger.warn({ err: error, queue: bound.name }, 'Owed messages could not be pushed; trying again');
-          events.emit('broker:error', { operation: 'relay', queue: bound.name, error });
-        }
+    await Promise.all(queues.map((bound) => this.#relayOwedTo(bound)));
+  }
+
+  async #relayOwedTo(bound: BoundQueue): Promise<void> {
+    const { clock, logger, events } = this.#parts;
+    while (this.#reason === undefined) {
+      try {
+        if ((await bound.ledger.relay(bound.name, RELAY_LIMIT)) > 0) this.#wake();
+      } catch (error) {
+        logger.warn({ err: error, queue: bound.name }, 'Owed messages could not be pushed; trying again');
+        events.emit('broker:error', { operation: 'relay', queue: bound.name, error });
       }
       await clock.sleep(RELAY_EVERY_MS, this.#ending.signal);
     }
