@@ -5,10 +5,12 @@ import { parseArgs } from 'node:util';
 import { createSignalbox, isSignalboxError } from '../../src/index.ts';
 import { catalogueFiles, entriesByFile } from './catalogue.ts';
 import { listFolder } from './listing.ts';
+import { LockedError, lockState } from './lock.ts';
 import { showProgress } from './progress.ts';
 import { beginRun, clearState, configOf, CONFIG_FILE, finishRun, readRun, STATE_FOLDER } from './state.ts';
 import type { DemoRun } from './state.ts';
 import { summarize } from './summary.ts';
+import type { Summary } from './summary.ts';
 import { count, printable } from './text.ts';
 
 const HELP = `npm run demo [-- [FOLDER] [--fresh]]
@@ -36,14 +38,24 @@ async function run(args: readonly string[]): Promise<number> {
   try {
     const { folder, isFresh, wantsHelp } = readArguments(args);
     if (wantsHelp) return say(HELP);
-    const planned = await planRun(folder, isFresh, interruption.signal);
-    if (interruption.signal.aborted) return exitCode();
-    if (planned.listing.files.length === 0) return say(`There are no files in ${printable(planned.folder)}.`);
-    await work(planned, interruption.signal);
-    return exitCode();
+    const unlock = await lockState();
+    try {
+      return (await catalogue(folder, isFresh, interruption.signal)) ? exitCode() : EXIT.failed;
+    } finally {
+      await unlock();
+    }
   } catch (error) {
     return complain(error);
   }
+}
+
+/** False when the catalogue lacks files. */
+async function catalogue(named: string | undefined, isFresh: boolean, stop: AbortSignal): Promise<boolean> {
+  const planned = await planRun(named, isFresh, stop);
+  if (stop.aborted) return true;
+  if (planned.listing.files.length > 0) return work(planned, stop);
+  say(`There are no files in ${printable(planned.folder)}.`);
+  return true;
 }
 
 function readArguments(args: readonly string[]): { folder?: string; isFresh: boolean; wantsHelp: boolean } {
@@ -94,7 +106,8 @@ async function existingFolder(named: string): Promise<string> {
   }
 }
 
-async function work(planned: DemoRun, interruption: AbortSignal): Promise<void> {
+/** False when it ended and lacks files. */
+async function work(planned: DemoRun, interruption: AbortSignal): Promise<boolean> {
   const { files } = planned.listing;
   say(introduction(planned));
   const signalbox = await createSignalbox(configOf(planned));
@@ -105,20 +118,31 @@ async function work(planned: DemoRun, interruption: AbortSignal): Promise<void> 
     const stop = stopAfter(WORK_UNTIL_MS, interruption);
     const done = await catalogueFiles(planned, signalbox, stop, progress).finally(() => progress.end());
     const isDone = done >= files.length;
+    const summary = summarize(planned, await entriesByFile(signalbox.taskLog));
     if (!interruption.aborted || isDone) {
-      const { text, slowestTaskId } = summarize(planned, await entriesByFile(signalbox.taskLog));
-      say(`\n${text}\n\nNext:\n${nextCommands(slowestTaskId).join('\n')}`);
+      say(`\n${summary.text}\n\nNext:\n${nextCommands(summary.slowestTaskId).join('\n')}`);
     }
     if (!isDone) {
       const why = interruption.aborted ? 'Stopped' : 'Half a minute is over';
       say(`\n${why}: ${count(done)} of ${count(files.length)} files are done, and nothing is lost.`);
       say(`Go on with: ${demoCommand()}`);
-      return;
+      return true;
     }
     await finishRun(planned);
+    return isComplete(planned, summary);
   } finally {
     await signalbox.close();
   }
+}
+
+function isComplete({ listing: { files } }: DemoRun, { accountedFor }: Summary): boolean {
+  if (accountedFor === files.length) return true;
+  const lacking = count(files.length - accountedFor, 'file');
+  process.stderr.write(
+    `The catalogue is not complete: ${count(files.length)} files were announced, ${count(accountedFor)} are accounted for; ` +
+      `${lacking} lacking. Begin anew with: ${demoCommand()}\n`,
+  );
+  return false;
 }
 
 function stopAfter(ms: number, interruption: AbortSignal): AbortSignal {
@@ -185,7 +209,7 @@ function stopOnSignals(interruption: AbortController): () => number {
 function complain(error: unknown): number {
   const mend = isSignalboxError(error) ? `\n  mend  ${error.mend}` : '';
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}${mend}\n`);
-  return error instanceof UsageError ? EXIT.usage : EXIT.failed;
+  return error instanceof UsageError || error instanceof LockedError ? EXIT.usage : EXIT.failed;
 }
 
 function say(text: string): number {

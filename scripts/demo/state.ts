@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { defineConfig } from '../../src/index.ts';
 import type { SignalboxConfig } from '../../src/index.ts';
@@ -8,6 +8,8 @@ import type { Listing } from './listing.ts';
 export const STATE_FOLDER = '.signalbox-demo';
 export const CONFIG_FILE: string = join(STATE_FOLDER, 'signalbox.config.json');
 export const WORKER_LOG: string = join(STATE_FOLDER, 'worker.log');
+/** Holds the number of the process that works in the folder. */
+export const LOCK_FILE: string = join(STATE_FOLDER, 'lock');
 export const LEASE_MS = 5_000;
 
 const RUN_FILE = join(STATE_FOLDER, 'run.json');
@@ -38,7 +40,6 @@ export async function readRun(): Promise<DemoRun | null> {
 /** Takes the place of what was there. */
 export async function beginRun(folder: string, listing: Listing): Promise<DemoRun> {
   await clearState();
-  await mkdir(STATE_FOLDER, { recursive: true });
   const database = `catalogue-${Date.now().toString(36)}.sqlite`;
   const tasks = relative(resolve(STATE_FOLDER), TASKS_FILE).split(sep).join('/');
   await writeFile(CONFIG_FILE, `${JSON.stringify(demoConfig(database, tasks), null, 2)}\n`);
@@ -51,8 +52,12 @@ export async function finishRun(run: DemoRun): Promise<void> {
   await writeRun({ ...run, isFinished: true });
 }
 
+/** All but the lock. */
 export async function clearState(): Promise<void> {
-  await rm(STATE_FOLDER, { recursive: true, force: true });
+  for (const name of await readdir(STATE_FOLDER)) {
+    const path = join(STATE_FOLDER, name);
+    if (!path.startsWith(LOCK_FILE)) await rm(path, { recursive: true, force: true });
+  }
 }
 
 /** The same settings as in the file, for this process. */

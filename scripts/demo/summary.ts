@@ -24,6 +24,8 @@ const PAUSE_MS = 1_000;
 
 export interface Summary {
   readonly text: string;
+  /** Files that were catalogued, and files of which it is known why not. */
+  readonly accountedFor: number;
   /** Of the slowest file, if any was catalogued. */
   readonly slowestTaskId: string | undefined;
 }
@@ -31,7 +33,7 @@ export interface Summary {
 /** What the task log says about a catalogue. */
 export function summarize(run: DemoRun, entries: ReadonlyMap<number, TaskLogEntry>): Summary {
   const catalogued: Catalogued[] = [];
-  const failures: Failure[] = [...run.listing.unread];
+  const failures: Failure[] = [];
   for (const [index, task] of entries) {
     const file = run.listing.files[index];
     if (file === undefined || task.finishedAt === null) continue;
@@ -44,9 +46,13 @@ export function summarize(run: DemoRun, entries: ReadonlyMap<number, TaskLogEntr
     queueTable(catalogued),
     slowestTable(slowest),
     duplicatesText(catalogued),
-    failuresText(failures),
+    failuresText([...run.listing.unread, ...failures]),
   ];
-  return { text: [...parts, totals(catalogued)].join('\n\n'), slowestTaskId: slowest[0]?.task.id };
+  return {
+    text: [...parts, totals(catalogued)].join('\n\n'),
+    accountedFor: catalogued.length + failures.length,
+    slowestTaskId: slowest[0]?.task.id,
+  };
 }
 
 function outcomeOf({ path }: ListedFile, task: TaskLogEntry): Catalogued | Failure {
@@ -132,9 +138,11 @@ function totals(catalogued: readonly Catalogued[]): string {
   const words = sum(catalogued.map((file) => file.words));
   const ms = busyMs(catalogued);
   const saved = bytes === 0 ? 0 : Math.round(100 * (1 - gzipBytes / bytes));
+  // Small files grow by the header.
+  const savedText = saved > 0 ? `${saved} %` : 'nothing';
   return [
     `Total: ${count(catalogued.length, 'file')}, ${size(bytes)} in ${duration(ms)}: ${perSecond(catalogued.length, ms)} files/s, ${size(bytes / (ms / 1_000))}/s.`,
-    `${count(lines, 'line')}, ${count(words, 'word')}; gzip saves ${saved} %.`,
+    `${count(lines, 'line')}, ${count(words, 'word')}; gzip saves ${savedText}.`,
   ].join('\n');
 }
 

@@ -14,7 +14,7 @@ export function count(n: number, noun?: string): string {
 }
 
 export function size(bytes: number): string {
-  if (bytes < 1_000) return `${bytes} B`;
+  if (bytes < 999.5) return `${Math.round(bytes)} B`;
   if (bytes < 1_000_000) return `${(bytes / 1_000).toFixed(1)} kB`;
   return `${(bytes / 1_000_000).toFixed(1)} MB`;
 }

@@ -1,9 +1,21 @@
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, realpath, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { sqliteKnex } from '../../brokers/rds/index.ts';
 
 const DEMO = resolve(import.meta.dirname, '..', '..', 'dist', 'scripts', 'demo', 'main.js');
 
@@ -133,6 +145,29 @@ describe('the demo on a small folder', () => {
     }
   });
 
+  it('leaves no lock behind', async () => {
+    await runDemo('files');
+    expect(await readdir(join(project, '.signalbox-demo'))).not.toContain('lock');
+  });
+
+  it('says plainly when a file that was announced is lacking at the end', async () => {
+    await runDemo('files');
+    const state = join(project, '.signalbox-demo');
+    const run = JSON.parse(await readFile(join(state, 'run.json'), 'utf8')) as { database: string };
+    await writeFile(join(state, 'run.json'), JSON.stringify({ ...run, isFinished: false }));
+    const knex = await sqliteKnex(join(state, run.database));
+    await knex('tq_task_log').where('label', 'like', '1/5 %').update({ label: '6/5 unknown' });
+    await knex.destroy();
+
+    const { exitCode, stdout, stderr } = await runDemo();
+    expect(exitCode).toBe(1);
+    expect(stdout).toContain('Total: 4 files, ');
+    expect(stderr).toContain(
+      'The catalogue is not complete: 5 files were announced, 4 are accounted for; 1 file lacking.',
+    );
+    expect((await runDemo('files')).exitCode).toBe(0);
+  });
+
   it('starts anew after a finished run', async () => {
     await runDemo('files');
     await rm(join(project, 'files', 'one.js'));
@@ -141,6 +176,54 @@ describe('the demo on a small folder', () => {
     expect(stdout).toContain('Cataloguing 4 of 4 files');
     expect(stdout).not.toContain('Going on');
     expect(stdout).toContain('Duplicates: none.');
+  });
+});
+
+describe('the demo on one tiny file', () => {
+  it('shows no odd numbers', async () => {
+    await mkdir(join(project, 'files'));
+    await writeFile(join(project, 'files', 'a'), 'x');
+    const { stdout } = await runDemo('files');
+    expect(stdout).toMatch(/Total: 1 file, 1 B in [\d.]+ m?s: [\d,]+ files\/s, \d+(\.\d)? k?B\/s\.\n/);
+    expect(stdout).toContain('1 word; gzip saves nothing.\n');
+  });
+});
+
+describe('the demo beside another one', () => {
+  const lock = (): string => join(project, '.signalbox-demo', 'lock');
+
+  beforeEach(async () => {
+    await makeFiles('files', 3);
+    await mkdir(join(project, '.signalbox-demo'));
+  });
+
+  it('refuses to work in the same folder', async () => {
+    await writeFile(lock(), String(process.pid));
+    const { exitCode, stdout, stderr } = await runDemo('files', '--fresh');
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain(`Another demo (process ${process.pid}) is at work in this folder`);
+    expect(await readFile(lock(), 'utf8')).toBe(String(process.pid));
+  });
+
+  it('gives each of several that start at once a whole catalogue or a refusal', async () => {
+    const ends = await Promise.all([1, 2, 3].map(() => runDemo('files')));
+    const working = ends.filter(({ exitCode }) => exitCode === 0);
+    expect(working.length).toBeGreaterThan(0);
+    for (const { stdout } of working) expect(stdout).toContain('Total: 3 files, ');
+    for (const { exitCode, stderr } of ends.filter((end) => !working.includes(end))) {
+      expect(exitCode).toBe(2);
+      expect(stderr).toContain('Another demo');
+    }
+  });
+
+  it.each([
+    ['a dead process', async () => String(await deadPid())],
+    ['nobody', () => Promise.resolve('')],
+  ])('takes over the lock of %s', async (_, owner) => {
+    await writeFile(lock(), await owner());
+    const { exitCode, stdout } = await runDemo('files');
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain('Total: 3 files, ');
   });
 });
 
@@ -240,6 +323,12 @@ describe('the demo on what is no folder of files', () => {
     expect(stdout).toContain(`There are no files in ${join(project, 'empty')}.`);
   });
 });
+
+async function deadPid(): Promise<number> {
+  const child = spawn(process.execPath, ['--version']);
+  await once(child, 'close');
+  return child.pid ?? 0;
+}
 
 function tasksIn([, digits]: RegExpMatchArray): number {
   return Number(digits);
