@@ -58,6 +58,12 @@ describe('a good configuration', () => {
     expect(checkConfig(config, 'here')).toEqual(config);
   });
 
+  it('takes the shortest lease and the shortest pause', () => {
+    const worker = { leaseMs: 100, pollIntervalMs: 1 };
+
+    expect(checkConfig({ queues: [{ name: 'queue', broker: memory }], worker }, 'here').worker).toEqual(worker);
+  });
+
   it('may leave settings undefined', () => {
     const config = { queues: [{ name: 'queue', broker: memory }], defaultQueue: undefined, log: undefined };
 
@@ -260,7 +266,31 @@ describe('a bad configuration', () => {
       'a lease as text',
       'CONFIG_INVALID',
       { queues: [queue], worker: { leaseMs: '30s' } },
-      'worker.leaseMs is "30s"; allowed: a number of milliseconds from 0 to ten years.',
+      'worker.leaseMs is "30s"; allowed: a whole number of milliseconds of at least 100.',
+    ],
+    [
+      'a lease that is over at once',
+      'CONFIG_INVALID',
+      { queues: [queue], worker: { leaseMs: 99 } },
+      'worker.leaseMs is 99; allowed: a whole number of milliseconds of at least 100.',
+    ],
+    [
+      'a lease with a fraction',
+      'CONFIG_INVALID',
+      { queues: [queue], worker: { leaseMs: 100.5 } },
+      'worker.leaseMs is 100.5; allowed: a whole number of milliseconds of at least 100.',
+    ],
+    [
+      'no pause between looks',
+      'CONFIG_INVALID',
+      { queues: [queue], worker: { pollIntervalMs: 0 } },
+      'worker.pollIntervalMs is 0; allowed: a whole number of milliseconds of at least 1.',
+    ],
+    [
+      'a pause with a fraction',
+      'CONFIG_INVALID',
+      { queues: [queue], worker: { pollIntervalMs: 1.5 } },
+      'worker.pollIntervalMs is 1.5; allowed: a whole number of milliseconds of at least 1.',
     ],
     [
       'a wait that is no number',
