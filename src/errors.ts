@@ -323,6 +323,29 @@ export function isNonRetryable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && NON_RETRYABLE in value;
 }
 
+/** What was thrown, in words. Never throws itself: handlers throw the oddest things. */
 export function errorMessage(value: unknown): string {
-  return value instanceof Error ? value.message : String(value);
+  return readSafely(() => {
+    const message: unknown = value instanceof Error ? value.message : value;
+    return typeof message === 'object' ? JSON.stringify(message) : String(message);
+  }, 'a value that cannot be read');
+}
+
+/** The class of what was thrown. Never throws itself. */
+export function errorName(value: unknown): string {
+  return readSafely(() => (value instanceof Error ? value.name : typeof value), 'Error');
+}
+
+/** The stack, else the message. Never throws itself. */
+export function errorStack(value: unknown): string {
+  return readSafely(() => (value instanceof Error ? value.stack : undefined), errorMessage(value));
+}
+
+function readSafely(read: () => unknown, otherwise: string): string {
+  try {
+    const found = read();
+    return typeof found === 'string' ? found : otherwise;
+  } catch {
+    return otherwise;
+  }
 }

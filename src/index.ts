@@ -35,8 +35,8 @@ export type { EventMap, EventName, Listener } from './events.ts';
 export { InlineExecutor } from './executor.ts';
 export type { Invocation, TaskExecutor } from './executor.ts';
 export type { DrawnTask, Ledger, NewTask, SettleAnswer, SettleAnswers } from './ledger.ts';
+export type { RunOptions } from './options.ts';
 export { Queue } from './queue.ts';
-export type { QueueOptions } from './queue.ts';
 export type {
   BrokerCapabilities,
   Delivery,
@@ -104,7 +104,7 @@ export type {
 } from './task-log-broker.ts';
 export { TaskRegistry } from './task-registry.ts';
 export type { Registrable } from './task-registry.ts';
-export type { Services, TaskDefaults } from './task-runner.ts';
+export type { Services } from './task-runner.ts';
 export { categorizeStatus, isFinished, TaskStatus } from './task-status.ts';
 export type { CategorizedStatus } from './task-status.ts';
 export { Worker } from './worker/worker.ts';

@@ -14,6 +14,8 @@ import type { EventBus } from './events.ts';
 import type { TaskExecutor } from './executor.ts';
 import { LeaseKeeper } from './worker/lease-keeper.ts';
 import type { NewTask } from './ledger.ts';
+import { checkOptions, checkRunOptions, checkText, RUN_OPTIONS } from './options.ts';
+import type { RunOptions } from './options.ts';
 import { BoundQueue } from './queue.ts';
 import type { Queue } from './queue.ts';
 import { isQueueSelector, WeightedSelector } from './queue-selector.ts';
@@ -21,7 +23,7 @@ import type { QueueSelector } from './queue-selector.ts';
 import { Routing } from './routing.ts';
 import { Settler } from './worker/settler.ts';
 import type { Transaction } from './store.ts';
-import { toNewTask } from './submission.ts';
+import { ENQUEUE_OPTIONS, toNewTask } from './submission.ts';
 import type { EnqueueOptions } from './submission.ts';
 import { SyncQueueRunner } from './sync-queue.ts';
 import { CallbackTask, isTask } from './task.ts';
@@ -30,7 +32,7 @@ import { TaskHandle } from './task-handle.ts';
 import type { TaskStatus } from './task-status.ts';
 import type { TaskLog } from './task-log.ts';
 import { TaskRegistry, validateParameters } from './task-registry.ts';
-import type { Services, TaskDefaults } from './task-runner.ts';
+import type { Services } from './task-runner.ts';
 import { workerParts } from './worker-parts.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
@@ -45,7 +47,7 @@ export interface QueueDispatcherOptions {
   readonly taskToQueueAssociations?: Readonly<Record<string, string>>;
   /** How places are dealt to queues; default by weight, at random. */
   readonly selector?: QueueSelector;
-  readonly defaults?: TaskDefaults;
+  readonly defaults?: RunOptions;
   /** For sync queues; `maxWaitMs`: a retry due later than this runs at once instead. Default 0. */
   readonly sync?: { readonly maxWaitMs?: number };
   /** What `context.get` reaches. */
@@ -80,6 +82,9 @@ export class QueueDispatcher {
     if (taskLog === undefined) {
       throw new ConfigurationError('CONFIG_INVALID', 'The option `taskLog` must be set to a TaskLog.');
     }
+    const defaults = options.defaults ?? {};
+    checkOptions(defaults, RUN_OPTIONS, '`defaults`');
+    checkRunOptions(defaults, '`defaults`');
     this.taskLog = taskLog;
     this.registry = options.registry ?? new TaskRegistry();
     this.events = taskLog.events;
@@ -123,7 +128,7 @@ export class QueueDispatcher {
 
   /** Tasks enqueued from now on belong to this owner unless the call names another. */
   setOwner(owner: string | null): this {
-    this.#owner = owner;
+    this.#owner = owner === null ? null : checkText('The owner', owner);
     return this;
   }
 
@@ -170,13 +175,13 @@ export class QueueDispatcher {
         'enqueue takes a task: `new MyTask(…)`, or a defined task called with its parameters.',
       );
     }
-    const options = typeof labelOrOptions === 'string' ? { label: labelOrOptions } : labelOrOptions;
+    const options = enqueueOptions(labelOrOptions);
     this.registry.add(task.definition);
     await validateParameters(task.definition, task.parameters);
     const queue = this.#routing.queueFor(task.definition, task.parameters, options.queue);
     const newTask = toNewTask(task, queue, options, this.#owner, this.#parts.clock);
-    await this.#store(this.bound(queue.name), newTask, options.transaction);
-    return new TaskHandle(task.id, queue.name, this.taskLog);
+    const stored = await this.#store(this.bound(queue.name), newTask, options.transaction);
+    return new TaskHandle(task.id, stored, this.taskLog);
   }
 
   /**
@@ -190,7 +195,7 @@ export class QueueDispatcher {
     labelOrOptions: string | EnqueueOptions = {},
   ): Promise<CallbackTask<P, R>> {
     const task = new CallbackTask(callable, parameters);
-    task.label = (typeof labelOrOptions === 'string' ? labelOrOptions : labelOrOptions.label) ?? '';
+    task.label = enqueueOptions(labelOrOptions).label ?? '';
     try {
       await this.enqueue(task, labelOrOptions);
       task.isEnqueued = true;
@@ -231,7 +236,8 @@ export class QueueDispatcher {
     return this.#parts;
   }
 
-  async #store(bound: BoundQueue, task: NewTask, foreign: unknown): Promise<void> {
+  /** The name of the queue that has it: for a task that was there already, the one it went to before. */
+  async #store(bound: BoundQueue, task: NewTask, foreign: unknown): Promise<string> {
     const { entry } = task;
     const tell = (): void => this.#tellEnqueued(entry);
     try {
@@ -239,7 +245,7 @@ export class QueueDispatcher {
       if (bound.queue.isSync) {
         await this.#syncRunner.enqueue(bound, task, tx, tell);
       } else if (tx === undefined) {
-        if (!(await bound.enqueue(task))) await this.#sendRefused(bound, entry.id);
+        if (!(await bound.enqueue(task))) return await this.#meetAgain(bound, entry.id, tell);
         tell();
       } else {
         await bound.ledger.enqueue(bound.name, [task], tx);
@@ -248,13 +254,18 @@ export class QueueDispatcher {
     } catch (cause) {
       throw asEnqueueError(cause, { task: entry.id, taskName: entry.taskName, queue: bound.name });
     }
+    return bound.name;
   }
 
   /** A task that is there already waits, runs or has ended, and stays as it is; unless its push was refused. */
-  async #sendRefused(bound: BoundQueue, id: string): Promise<void> {
-    const { entries } = await this.taskLog.broker.search({ ids: [id], statuses: ['failed'] }, { limit: 1 });
-    if (entries[0]?.deadReason !== 'PUSH_FAILED' || entries[0].queue !== bound.name) return;
-    await bound.ledger.change(bound.name, 'retry', [id], {});
+  async #meetAgain(bound: BoundQueue, id: string, tell: () => void): Promise<string> {
+    const entry = await this.taskLog.getById(id);
+    if (entry.status !== 'failed' || entry.deadReason !== 'PUSH_FAILED') return entry.queue;
+    if (entry.queue === bound.name) {
+      await bound.ledger.change(bound.name, 'retry', [id], {});
+      tell();
+    }
+    return entry.queue;
   }
 
   #tellEnqueued({ id, taskName, queue, label, delayMs }: NewTask['entry']): void {
@@ -285,6 +296,12 @@ export class QueueDispatcher {
       maxWaitMs,
     });
   }
+}
+
+function enqueueOptions(labelOrOptions: unknown): EnqueueOptions {
+  if (typeof labelOrOptions === 'string') return { label: labelOrOptions };
+  checkOptions(labelOrOptions, ENQUEUE_OPTIONS, 'enqueue');
+  return labelOrOptions as EnqueueOptions;
 }
 
 function checkSelector(selector: QueueSelector): QueueSelector {

@@ -2,17 +2,11 @@ import { Batcher } from './batcher.ts';
 import { composeLedger } from './composed-ledger.ts';
 import type { ComposedLedgerOptions } from './composed-ledger.ts';
 import { ConfigurationError, InvalidArgumentError, isSignalboxError, isTransient } from './errors.ts';
+import { checkOptions, checkRunOptions, RUN_OPTIONS } from './options.ts';
+import type { RunOptions } from './options.ts';
 import type { Ledger, NewTask, SettleAnswer } from './ledger.ts';
 import type { QueueBroker, QueueCount } from './queue-broker.ts';
-import type { RetryOptions } from './retry.ts';
 import type { HeldTask, Settlement, StartAnswer, TaskLogBroker } from './task-log-broker.ts';
-
-export interface QueueOptions {
-  /** For the tasks of this queue, unless a task or a call says otherwise. */
-  readonly retry?: RetryOptions;
-  /** Milliseconds for one run; 0 or absent: no timeout. */
-  readonly timeoutMs?: number;
-}
 
 const QUEUE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 
@@ -22,14 +16,15 @@ export class Queue {
   readonly broker: QueueBroker;
   /** Share of the places it gets; relative to the other queues, so 1 and 2 mean a third and two thirds. */
   readonly weight: number;
-  readonly options: QueueOptions;
+  /** For its tasks, unless a task or a call says otherwise. */
+  readonly options: RunOptions;
 
   /**
    * @param name 1 to 64 letters, digits, hyphens and underscores.
    * @param weight A finite number of at least 0; default 1.
    * @throws InvalidArgumentError `QUEUE_NAME_INVALID`, `INVALID_ARGUMENT`
    */
-  constructor(name: string, broker: QueueBroker, weight = 1, options: QueueOptions = {}) {
+  constructor(name: string, broker: QueueBroker, weight = 1, options: RunOptions = {}) {
     if (typeof name !== 'string' || !QUEUE_NAME.test(name)) {
       throw new InvalidArgumentError(
         'QUEUE_NAME_INVALID',
@@ -45,6 +40,17 @@ export class Queue {
         },
       );
     }
+    if (typeof broker?.push !== 'function') {
+      throw new InvalidArgumentError(
+        'INVALID_ARGUMENT',
+        `Queue "${name}" needs a broker: \`new Queue(name, broker)\`.`,
+        {
+          place: { queue: name },
+        },
+      );
+    }
+    checkOptions(options, RUN_OPTIONS, `queue "${name}"`);
+    checkRunOptions(options, `queue "${name}"`);
     this.name = name;
     this.broker = broker;
     this.weight = weight;

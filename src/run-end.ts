@@ -1,5 +1,12 @@
 import type { Random } from './environment.ts';
-import { errorMessage, isNonRetryable, isSignalboxError, TaskError } from './errors.ts';
+import {
+  errorMessage,
+  errorName,
+  errorStack,
+  isNonRetryable,
+  isSignalboxError,
+  TaskError,
+} from './errors.ts';
 import type { Queue } from './queue.ts';
 import { isReport, Report } from './report.ts';
 import { backoffMs } from './retry.ts';
@@ -55,6 +62,24 @@ export function outcomeOf(
   leastWaitMs: number,
   random: Random,
 ): Outcome {
+  try {
+    return judge(task, end, signal, leastWaitMs, random);
+  } catch (error) {
+    // A report or an error of the handler's own making that cannot even be read.
+    const report = Report.createFailure(
+      `What task "${task.definition.name}" left cannot be read: ${errorMessage(error)}`,
+    );
+    return { settlement: failed(task.leased.held, 'UNREADABLE_END', report), report, error };
+  }
+}
+
+function judge(
+  task: RunnableTask,
+  end: HandlerEnd,
+  signal: AbortSignal,
+  leastWaitMs: number,
+  random: Random,
+): Outcome {
   const reason = abortCode(signal);
   if (reason === 'CLAIM_LOST') return {};
   const { held } = task.leased;
@@ -78,7 +103,7 @@ function retryOrFail(task: RunnableTask, error: unknown, leastWaitMs: number, ra
   const isFinal = deadReason === 'NOT_RETRYABLE' || deadReason === 'PARAMETERS_INVALID';
   if (!isFinal && run < policy.maxAttempts) {
     const afterMs = Math.max(backoffMs(policy, run, random), leastWaitMs);
-    return { settlement: { task: leased.held, kind: 'retry', afterMs, cause: stackOf(error) }, error };
+    return { settlement: { task: leased.held, kind: 'retry', afterMs, cause: errorStack(error) }, error };
   }
   const report = errorReport(error, attempt);
   return { settlement: failed(leased.held, deadReason, report), report, error };
@@ -114,16 +139,12 @@ export function failed(task: HeldTask, deadReason: string, report: Report): Sett
 
 /** What a user may see of an error: its class, its message without control characters, and the attempt. */
 export function errorReport(error: unknown, attempt: number): Report {
-  const name = error instanceof Error ? error.name : typeof error;
+  const name = errorName(error);
   const message = errorMessage(error)
     .replace(/\p{Cc}+/gu, ' ')
     .slice(0, MAX_MESSAGE_LENGTH);
   const code = isSignalboxError(error) ? { code: error.code } : {};
   return Report.createFailure(`${name}: ${message}`, [], { error: name, attempt, ...code });
-}
-
-export function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : errorMessage(error);
 }
 
 /** The reasons with which a run is ended from outside. */

@@ -1,8 +1,8 @@
 import type { Clock } from './environment.ts';
 import { InvalidArgumentError } from './errors.ts';
 import type { NewTask } from './ledger.ts';
+import { checkDuration, checkRunOptions, checkText, RUN_OPTIONS } from './options.ts';
 import type { Queue } from './queue.ts';
-import { resolveRetry } from './retry.ts';
 import type { RetryOptions } from './retry.ts';
 import type { Task } from './task.ts';
 import { checkJson, encodeEnvelope } from './task-envelope.ts';
@@ -31,7 +31,19 @@ export interface EnqueueOptions {
   readonly transaction?: unknown;
 }
 
-const MAX_LABEL_LENGTH = 255;
+export const ENQUEUE_OPTIONS: readonly string[] = [
+  ...RUN_OPTIONS,
+  'label',
+  'queue',
+  'delayMs',
+  'runAt',
+  'priority',
+  'owner',
+  'category',
+  'group',
+  'headers',
+  'transaction',
+];
 const MAX_HEADERS = 64;
 const MAX_HEADER_BYTES = 16_384;
 const MAX_PRIORITY = 32_767;
@@ -44,6 +56,7 @@ export function toNewTask(
   owner: string | null,
   clock: Clock,
 ): NewTask {
+  checkRunOptions(options, 'enqueue');
   const envelope = toEnvelope(task, options, owner, clock);
   const delayMs = delayOf(options, clock);
   const body = encodeEnvelope(envelope);
@@ -78,21 +91,18 @@ function toEnvelope(task: Task, options: EnqueueOptions, owner: string | null, c
       `A priority is an integer from -${MAX_PRIORITY} to ${MAX_PRIORITY}; got ${priority}.`,
     );
   }
-  // Checked here rather than in the worker, where nobody could mend it.
-  resolveRetry(options.retry);
-  checkDuration('timeoutMs', options.timeoutMs);
   return {
     version: 1,
     id: task.id,
     taskName: definition.name,
     parameters: checkJson(task.parameters ?? null, 'parameters'),
-    label: checkLabel(options.label ?? task.label),
-    owner: options.owner ?? owner,
-    category: options.category ?? own.category ?? null,
+    label: checkText('The label', options.label ?? task.label, 'LABEL_TOO_LONG'),
+    owner: options.owner === undefined ? owner : checkText('The owner', options.owner),
+    category: textOrNull('The category', options.category ?? own.category),
     parentId: null,
     masterStatus: false,
     priority,
-    group: options.group ?? null,
+    group: textOrNull('The group', options.group),
     payloadVersion: own.payloadVersion ?? 1,
     headers: checkHeaders(options.headers ?? {}),
     createdAt: clock.now(),
@@ -101,39 +111,19 @@ function toEnvelope(task: Task, options: EnqueueOptions, owner: string | null, c
   };
 }
 
+function textOrNull(name: string, text: string | undefined): string | null {
+  return text === undefined ? null : checkText(name, text);
+}
+
 function delayOf({ delayMs, runAt }: EnqueueOptions, clock: Clock): number {
   if (delayMs !== undefined && runAt !== undefined) {
     throw new InvalidArgumentError('INVALID_ARGUMENT', 'Give either `delayMs` or `runAt`, not both.');
   }
-  if (runAt === undefined) return checkDuration('delayMs', delayMs) ?? 0;
+  if (runAt === undefined) return checkDuration('`delayMs`', delayMs) ?? 0;
   const due = Number(runAt);
   if (!Number.isFinite(due))
     throw new InvalidArgumentError('INVALID_ARGUMENT', `\`runAt\` is no valid date: ${String(runAt)}.`);
   return Math.max(0, Math.round(due - clock.now()));
-}
-
-function checkDuration(option: string, ms: number | undefined): number | undefined {
-  if (ms === undefined) return undefined;
-  if (!Number.isFinite(ms) || ms < 0) {
-    throw new InvalidArgumentError(
-      'INVALID_ARGUMENT',
-      `\`${option}\` is a number of milliseconds of at least 0; got ${ms}.`,
-    );
-  }
-  return Math.round(ms);
-}
-
-function checkLabel(label: string): string {
-  if (typeof label !== 'string') {
-    throw new InvalidArgumentError('INVALID_ARGUMENT', `A label is a string; got ${typeof label}.`);
-  }
-  if (label.length > MAX_LABEL_LENGTH) {
-    throw new InvalidArgumentError(
-      'LABEL_TOO_LONG',
-      `The label has ${label.length} characters; ${MAX_LABEL_LENGTH} are allowed.`,
-    );
-  }
-  return label;
 }
 
 function checkHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from './errors.ts';
-import type { RetryOptions } from './retry.ts';
+import { checkOptions, checkRunOptions, RUN_OPTIONS } from './options.ts';
+import type { RunOptions } from './options.ts';
 import type { TaskContext } from './task-context.ts';
 
 /**
@@ -28,10 +29,7 @@ export interface SchemaIssue {
 }
 
 /** How a task wants to be treated; a queue's and the configuration's defaults fill the gaps. */
-export interface TaskOptions {
-  readonly retry?: RetryOptions;
-  /** Milliseconds for one run; absent or 0: no timeout. */
-  readonly timeoutMs?: number;
+export interface TaskOptions extends RunOptions {
   /** Higher first inside a queue. An integer from -32768 to 32767; default 0. */
   readonly priority?: number;
   readonly category?: string;
@@ -123,6 +121,14 @@ export function checkTaskName(name: unknown): string {
 
 const definitions = new WeakMap<object, TaskDefinition>();
 
+const TASK_OPTIONS: readonly string[] = [...RUN_OPTIONS, 'priority', 'category', 'payloadVersion'];
+
+/** Refused where they are written: in a worker nobody could mend them. */
+export function checkTaskOptions(options: TaskOptions, name: string): void {
+  checkOptions(options, TASK_OPTIONS, `task "${name}"`);
+  checkRunOptions(options, `task "${name}"`);
+}
+
 /** The definition behind anything that can be registered or enqueued; one per class, action or function. */
 export function definitionOfCallable(callable: unknown): TaskDefinition {
   if (isDefinedTask(callable)) return callable.definition;
@@ -174,8 +180,10 @@ function definitionOfAction(action: ActionLike): TaskDefinition {
 function naming(
   type: TaskClass | ActionClass,
 ): Pick<TaskDefinition, 'name' | 'aliases' | 'options' | 'schema'> {
+  const name = checkTaskName(type.taskName ?? type.name);
+  checkTaskOptions(type.options, name);
   return {
-    name: checkTaskName(type.taskName ?? type.name),
+    name,
     aliases: type.aliases.map(checkTaskName),
     options: type.options,
     schema: type.parametersSchema,

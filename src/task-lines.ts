@@ -60,6 +60,11 @@ export class TaskLines {
     return this.#written.has(task.id);
   }
 
+  /** For a task that will not be settled here. */
+  forget(task: HeldTask): void {
+    this.#written.delete(task.id);
+  }
+
   /** Resolves when what was added is stored. Goes before the settlement: afterwards the claim accepts no line. */
   async flush(task: HeldTask): Promise<void> {
     const written = this.#written.get(task.id);

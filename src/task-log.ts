@@ -1,6 +1,6 @@
 import { systemClock } from './environment.ts';
 import type { Clock } from './environment.ts';
-import { TaskError } from './errors.ts';
+import { InvalidArgumentError, TaskError } from './errors.ts';
 import { EventBus } from './events.ts';
 import { Report } from './report.ts';
 import type {
@@ -42,6 +42,12 @@ export class TaskLog {
   readonly #clock: Clock;
 
   constructor({ broker, events = new EventBus(), clock = systemClock }: TaskLogOptions) {
+    if (typeof broker?.search !== 'function') {
+      throw new InvalidArgumentError(
+        'INVALID_ARGUMENT',
+        'A task log needs a broker: `new TaskLog({ broker })`.',
+      );
+    }
     this.broker = broker;
     this.events = events;
     this.#clock = clock;

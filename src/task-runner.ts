@@ -1,11 +1,11 @@
 import { endsWithin } from './environment.ts';
 import type { Clock, Logger, Random } from './environment.ts';
-import { errorMessage, isSignalboxError, TaskError } from './errors.ts';
+import { errorMessage, errorStack, isSignalboxError, TaskError } from './errors.ts';
 import type { EventBus } from './events.ts';
 import type { TaskExecutor } from './executor.ts';
+import type { RunOptions } from './options.ts';
 import { resolveRetry } from './retry.ts';
-import type { RetryOptions } from './retry.ts';
-import { errorReport, failed, outcomeOf, stackOf } from './run-end.ts';
+import { errorReport, failed, outcomeOf } from './run-end.ts';
 import type { HandlerEnd, LeasedTask, Outcome, RunnableTask } from './run-end.ts';
 import type { TaskContext, Token } from './task-context.ts';
 import type { TaskDefinition } from './task-definition.ts';
@@ -36,18 +36,12 @@ export interface Services {
   get<T>(token: Token<T>): T;
 }
 
-export interface TaskDefaults {
-  readonly retry?: RetryOptions;
-  /** Milliseconds for one run; 0 or absent: no timeout. */
-  readonly timeoutMs?: number;
-}
-
 export interface TaskRunnerOptions {
   readonly registry: TaskRegistry;
   readonly executor: TaskExecutor;
   readonly lines: TaskLines;
   readonly services: Services;
-  readonly defaults: TaskDefaults;
+  readonly defaults: RunOptions;
   readonly events: EventBus;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -89,7 +83,11 @@ export class TaskRunner {
       );
       return this.#giveBackUnknown(leased, error);
     }
-    return this.#runnable(leased, envelope, definition);
+    try {
+      return this.#runnable(leased, envelope, definition);
+    } catch (error) {
+      return failed(leased.held, 'INVALID_OPTIONS', errorReport(error, leased.attempts + 1));
+    }
   }
 
   /** Calls the handler, under its timeout, and says what to write. */
@@ -100,9 +98,8 @@ export class TaskRunner {
     const { clock } = this.#options;
     const startedAt = clock.monotonic();
     let hasEnded = false;
-    const handler = this.#call(task, this.#context(task, workerId, abort.signal)).finally(
-      () => (hasEnded = true),
-    );
+    const context = this.#context(task, workerId, abort.signal, () => hasEnded);
+    const handler = this.#call(task, context).finally(() => (hasEnded = true));
     const inTime = task.timeoutMs === 0 || (await endsWithin(handler, task.timeoutMs, clock));
     const end = inTime ? await handler : await this.#timeOut(task, handler, abort, abortGraceMs);
     // A handler that goes on in spite of its abort must not soon run beside itself.
@@ -185,8 +182,9 @@ export class TaskRunner {
     { settlement, error }: Outcome,
   ): void {
     const { lines, logger } = this.#options;
+    if (settlement === undefined) lines.forget(leased.held);
     if (settlement?.kind === 'failed' && error !== undefined) {
-      lines.add(leased.held, 'attempt', JSON.stringify({ attempt, cause: stackOf(error) }));
+      lines.add(leased.held, 'attempt', JSON.stringify({ attempt, cause: errorStack(error) }));
     }
     if (end.kind === 'returned' && end.value === undefined) {
       logger.warn(
@@ -196,7 +194,8 @@ export class TaskRunner {
     }
   }
 
-  #context(task: RunnableTask, workerId: string, signal: AbortSignal): TaskContext {
+  /** What a handler writes after its end or its abort is dropped. */
+  #context(task: RunnableTask, workerId: string, signal: AbortSignal, hasEnded: () => boolean): TaskContext {
     const { leased, envelope, definition, attempt } = task;
     const { services, lines, events, logger } = this.#options;
     const { held, queue } = leased;
@@ -213,13 +212,13 @@ export class TaskRunner {
       headers: envelope.headers,
       signal,
       progress(percent, note) {
-        if (signal.aborted) return;
+        if (signal.aborted || hasEnded()) return;
         const bounded = Math.min(100, Math.max(0, Number(percent) || 0));
         events.emit('task:progress', { ...where, percent: bounded, ...(note === undefined ? {} : { note }) });
         lines.addProgress(held, bounded, note);
       },
       log(level, message) {
-        if (signal.aborted) return;
+        if (signal.aborted || hasEnded()) return;
         if (level === 'fatal') logger.error(where, message);
         else logger[level](where, message);
         lines.add(held, 'log', `${level}: ${message}`);

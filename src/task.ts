@@ -6,6 +6,7 @@ import {
   ACTION,
   brand,
   checkTaskName,
+  checkTaskOptions,
   DEFINITION,
   definitionOfCallable,
   definitionOfClass,
@@ -148,6 +149,7 @@ export function defineTask<P, R, Input = P>(settings: TaskSettings<P, R, Input>)
       place: { taskName: name },
     });
   }
+  checkTaskOptions(options, name);
   const definition: TaskDefinition = {
     name: checkTaskName(name),
     aliases: aliases.map(checkTaskName),

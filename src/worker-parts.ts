@@ -1,13 +1,14 @@
 import type { Clock, Logger, Random } from './environment.ts';
 import { SignalboxError } from './errors.ts';
 import type { EventBus } from './events.ts';
+import type { RunOptions } from './options.ts';
 import { InlineExecutor } from './executor.ts';
 import type { TaskExecutor } from './executor.ts';
 import { TaskLines } from './task-lines.ts';
 import type { TaskLog } from './task-log.ts';
 import type { TaskRegistry } from './task-registry.ts';
 import { TaskRunner } from './task-runner.ts';
-import type { Services, TaskDefaults } from './task-runner.ts';
+import type { Services } from './task-runner.ts';
 
 /** What workers, and the runner of sync queues, need of a dispatcher beside its queues. */
 export interface WorkerParts {
@@ -24,7 +25,7 @@ export interface WorkerPartsOptions {
   readonly registry: TaskRegistry;
   readonly executor?: TaskExecutor;
   readonly services?: Services;
-  readonly defaults?: TaskDefaults;
+  readonly defaults?: RunOptions;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly random: Random;

@@ -16,6 +16,10 @@ export interface TaskInHand {
 /** Tasks are taken ahead of free slots only as far as they can start within this time, so that what arrives meanwhile with a higher priority or weight waits no longer. */
 const AHEAD_MS = 250;
 const MOST_AHEAD = 100;
+/** How long a task that has lapsed waits for the others to end, so that it begins alone. */
+const ALONE_WITHIN_MS = 1_500;
+/** How long nothing begins beside it: what kills a worker mostly does it soon, and a long task must not keep a worker to itself. */
+export const ALONE_FOR_MS = 10_000;
 /** Weight of the newest run in the running mean. */
 const SMOOTHING = 0.1;
 
@@ -28,6 +32,8 @@ export class Hand {
   readonly #running = new Map<TaskInHand, number>();
   /** Slots given to tasks whose start is being written. */
   #starting = 0;
+  /** A task with lapses that has begun: it may be what killed its worker, so nothing begins beside it. */
+  #suspect: TaskInHand | undefined;
   /** Slots whose handler ignored its abort. */
   #lost = 0;
   #meanMs: number | undefined;
@@ -47,7 +53,7 @@ export class Hand {
 
   /** Slots for tasks of the next draw; those that wait already come first. */
   get freeSlots(): number {
-    return Math.max(0, this.#slotsLeft - this.#unstarted.length);
+    return this.#isHeldBack() ? 0 : Math.max(0, this.#slotsLeft - this.#unstarted.length);
   }
 
   get hasNoUsableSlot(): boolean {
@@ -56,6 +62,7 @@ export class Hand {
 
   /** How many more may be taken; 0 as well while enough are waiting to make the next draw worth its round trip. */
   room(takesAhead: boolean): number {
+    if (this.#isHeldBack()) return 0;
     const ahead = takesAhead ? this.#ahead() : 0;
     if (ahead > 0 && this.#unstarted.length > ahead / 2) return 0;
     return Math.max(0, this.#concurrency + ahead - this.#lost - this.size);
@@ -67,9 +74,11 @@ export class Hand {
 
   /** The next task to start, with a slot reserved for it. */
   takeForStart(): TaskInHand | undefined {
-    if (this.#slotsLeft <= 0) return undefined;
+    if (this.#slotsLeft <= 0 || this.#isHeldBack()) return undefined;
     const task = this.#unstarted.shift();
-    if (task !== undefined) this.#starting += 1;
+    if (task === undefined) return undefined;
+    this.#starting += 1;
+    if (task.leased.lapses > 0) this.#suspect = task;
     return task;
   }
 
@@ -81,12 +90,19 @@ export class Hand {
   /** Its start could not be written: it waits on, first in line. */
   putBack(task: TaskInHand): void {
     this.#starting -= 1;
+    this.clearSuspicion(task);
     this.#unstarted.unshift(task);
   }
 
   /** It will not run after all. */
-  releaseSlot(): void {
+  releaseSlot(task: TaskInHand): void {
     this.#starting -= 1;
+    this.clearSuspicion(task);
+  }
+
+  /** The task has run long enough, or ended: others may begin. */
+  clearSuspicion(task: TaskInHand): void {
+    if (this.#suspect === task) this.#suspect = undefined;
   }
 
   began(task: TaskInHand): void {
@@ -96,6 +112,7 @@ export class Hand {
 
   ended(task: TaskInHand, durationMs: number): void {
     this.#running.delete(task);
+    this.clearSuspicion(task);
     this.#meanMs =
       this.#meanMs === undefined ? durationMs : this.#meanMs + SMOOTHING * (durationMs - this.#meanMs);
   }
@@ -119,6 +136,15 @@ export class Hand {
 
   get hasUnstarted(): boolean {
     return this.#unstarted.length > 0;
+  }
+
+  /** Nothing begins beside a task that may have killed its worker, nor before it when it is next. */
+  #isHeldBack(): boolean {
+    if (this.#suspect !== undefined) return true;
+    const [next] = this.#unstarted;
+    if (next === undefined || next.leased.lapses === 0) return false;
+    const isAlone = this.#running.size + this.#starting === 0;
+    return !isAlone && this.#clock.monotonic() - next.takenAt < ALONE_WITHIN_MS;
   }
 
   get #slotsLeft(): number {

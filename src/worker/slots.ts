@@ -1,13 +1,13 @@
 import { RowlessDeliveries } from './dead-letter.ts';
 import { endsWithin, whenAborted } from '../environment.ts';
-import { Hand } from './hand.ts';
+import { ALONE_FOR_MS, Hand } from './hand.ts';
 import type { TaskInHand } from './hand.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import type { DrawnTask } from '../ledger.ts';
 import type { BoundQueue } from '../queue.ts';
 import type { WorkerParts } from '../worker-parts.ts';
 import { Settler } from './settler.ts';
-import type { Settlement } from '../task-log-broker.ts';
+import type { LapsedClaim, Settlement } from '../task-log-broker.ts';
 import { cancelled, claimLost, workerStopping } from '../run-end.ts';
 import type { LeasedTask, RunnableTask } from '../run-end.ts';
 import { isSettlement } from '../task-runner.ts';
@@ -90,8 +90,7 @@ export class Slots {
     if (answer.kind !== 'claimed') return false;
     const { attempts, lapses, unknowns, lapsed, leaseLeftMs, started } = answer;
     logger.debug({ ...where, attempt: attempts + lapses + 1 }, 'claimed');
-    if (lapsed !== undefined)
-      logger.warn({ ...where, lapsed }, 'Took over the lapsed claim of another worker');
+    if (lapsed !== undefined) this.#noteTakeover(where, lapsed);
     const held = { id: delivery.id, token, receipt: delivery.receipt };
     const leased = { held, queue: bound.queue, body: delivery.body, attempts, lapses, unknowns };
     const task = this.#hold(bound, leased, before + leaseLeftMs);
@@ -149,6 +148,14 @@ export class Slots {
     return this.#keeper.quiet();
   }
 
+  /** The claim may have been our own: then our run must not go on beside the new one. */
+  #noteTakeover(where: { readonly task: string }, lapsed: LapsedClaim): void {
+    this.#parts.logger.warn({ ...where, lapsed }, 'Took over a lapsed claim');
+    for (const { leased, abort } of this.#hand.running) {
+      if (leased.held.id === where.task) abort.abort(claimLost(leased));
+    }
+  }
+
   #hold(bound: BoundQueue, leased: LeasedTask, leaseEndsAt: number): TaskInHand {
     const abort = new AbortController();
     const kept = {
@@ -175,6 +182,9 @@ export class Slots {
       for (const task of this.#hand.takeUnstarted(clock.monotonic() - HOLD_UNSTARTED_MS)) {
         this.#track(this.#giveBack(task));
       }
+      // A task with lapses has waited long enough to begin alone.
+      this.startWaiting();
+      this.#options.onLeft();
     }
     this.#returnsStale = false;
   }
@@ -195,15 +205,23 @@ export class Slots {
   async #start(task: TaskInHand): Promise<void> {
     const runnable = await this.#prepare(task);
     if (runnable === undefined) return;
+    const started = await this.#commitStart(task);
+    if (started === undefined) return;
+    if (started) await this.#runInSlot(task, runnable);
+    else this.#drop(task);
+  }
+
+  /** Whether the task may run; undefined when the storage failed, and the task waits on in hand. */
+  async #commitStart(task: TaskInHand): Promise<boolean | undefined> {
     try {
       const { kind } = await task.bound.start(task.leased.held);
-      if (kind === 'started') await this.#runInSlot(task, runnable);
-      else this.#drop(task);
+      return kind === 'started';
     } catch (error) {
       this.#hand.putBack(task);
       this.#options.onOutage(task.bound, error);
       await this.#parts.clock.sleep(START_AGAIN_MS, this.#timeIsUp.signal);
       this.startWaiting();
+      return undefined;
     }
   }
 
@@ -225,7 +243,8 @@ export class Slots {
 
   /** The handler is called only under a claim that is alive by our own clock. */
   async #runInSlot(task: TaskInHand, runnable: RunnableTask): Promise<void> {
-    if (!(await this.#keeper.isAlive(task.kept))) {
+    // After the worker's end nothing is written any more, so nothing may begin.
+    if (this.#closed || !(await this.#keeper.isAlive(task.kept))) {
       this.#drop(task);
       return;
     }
@@ -234,6 +253,7 @@ export class Slots {
     const { definition, attempt, envelope } = runnable;
     const where = { ...this.#where(bound, leased.held.id), attempt };
     this.#hand.began(task);
+    const alone = leased.lapses > 0 ? this.#beginAlone(task) : undefined;
     logger.debug(where, 'started');
     events.emit('task:started', {
       taskId: leased.held.id,
@@ -245,8 +265,10 @@ export class Slots {
     });
     const { abortGraceMs } = this.#options.settings;
     const end = await runner.run(runnable, { workerId: this.#workerId, abort: task.abort, abortGraceMs });
+    alone?.abort();
     if (this.#closed) return;
     logger.debug({ ...where, durationMs: Math.round(end.durationMs) }, 'finished');
+    this.#logTrouble(where, end);
     this.#hand.ended(task, end.durationMs);
     this.#settling += 1;
     if (end.stillRunning !== undefined) this.#keepSlot(end.stillRunning);
@@ -259,6 +281,33 @@ export class Slots {
     this.#settling -= 1;
     this.#options.onProcessed();
     this.#options.onLeft();
+  }
+
+  /** Others may begin again after a while, or at the task's end: whoever aborts the answer says so. */
+  #beginAlone(task: TaskInHand): AbortController {
+    const ended = new AbortController();
+    void this.#parts.clock.sleep(ALONE_FOR_MS, ended.signal).then(() => {
+      this.#hand.clearSuspicion(task);
+      this.startWaiting();
+      this.#options.onLeft();
+    });
+    return ended;
+  }
+
+  /** What whoever watches the log should see without asking the task log. */
+  #logTrouble(where: object, { settlement, error, report }: RunEnd): void {
+    const { logger } = this.#parts;
+    if (settlement === undefined) {
+      logger.warn(where, 'The claim was lost while the task ran: nothing of this run is written');
+    } else if (settlement.kind === 'retry') {
+      logger.warn(
+        { ...where, err: error, afterMs: settlement.afterMs },
+        'The task failed and is tried again',
+      );
+    } else if (settlement.kind === 'failed') {
+      const { deadReason } = settlement;
+      logger.error({ ...where, err: error, deadReason, report: report?.message }, 'The task failed');
+    }
   }
 
   /** A handler that ignored its abort keeps its slot until it returns. */
@@ -305,7 +354,7 @@ export class Slots {
 
   /** It leaves its reserved slot without a run. */
   #drop(task: TaskInHand): void {
-    this.#hand.releaseSlot();
+    this.#hand.releaseSlot(task);
     this.#letGo(task);
     this.startWaiting();
     this.#options.onLeft();
@@ -323,7 +372,11 @@ export class Slots {
   }
 
   #track(work: Promise<void>): void {
-    this.#open.add(work);
-    void work.finally(() => this.#open.delete(work));
+    const watched = work
+      .catch((error: unknown) =>
+        this.#parts.logger.error({ err: error, worker: this.#workerId }, 'A step of the worker failed'),
+      )
+      .finally(() => this.#open.delete(watched));
+    this.#open.add(watched);
   }
 }

@@ -326,7 +326,7 @@ describe('what a handler returns', () => {
     ['an error', new RangeError('out'), 'RangeError: out'],
     ['a string', 'out', 'string: out'],
     ['nothing', undefined, 'undefined: undefined'],
-    ['an object', { code: 1 }, 'object: [object Object]'],
+    ['an object', { code: 1 }, 'object: {"code":1}'],
   ])('fails the task when it is thrown: %s', async (_, thrown, message) => {
     const { status, report } = await ended(() => {
       throw thrown as Error;
