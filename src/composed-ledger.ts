@@ -1,3 +1,4 @@
+import { endsWithin, systemClock } from './environment.ts';
 import { BrokerError } from './errors.ts';
 import type { DrawnTask, Ledger, NewTask, SettleAnswer, SettleAnswers } from './ledger.ts';
 import { messageOf, Outbox, PUSH_GRACE_MS } from './outbox.ts';
@@ -24,6 +25,9 @@ export interface ComposedLedgerOptions {
 
 /** What an id drawn again waits when its row is locked by another statement. */
 const LOCKED_ROW_MS = 1_000;
+/** A renewal waits at most this part of the lease, and at most this long, for the broker before it turns to the log. */
+const EXTEND_SHARE_OF_LEASE = 6;
+const EXTEND_LONGEST_MS = 5_000;
 
 /** Any queue broker and any task log, moved together in the order that a crash after any step leaves harmless. */
 export function composeLedger(
@@ -44,6 +48,7 @@ class ComposedLedger implements Ledger {
   readonly #log: TaskLogBroker;
   readonly #onError: (operation: string, queue: string, error: unknown) => void;
   readonly #outbox: Outbox;
+  readonly #extending = new Set<Promise<unknown>>();
 
   constructor(broker: QueueBroker, log: TaskLogBroker, options: ComposedLedgerOptions) {
     this.#broker = broker;
@@ -95,9 +100,7 @@ class ComposedLedger implements Ledger {
 
   async renew(queue: string, tasks: readonly HeldTask[], leaseMs: number): Promise<RenewAnswer[]> {
     const receipts = tasks.flatMap((task) => task.receipt ?? []);
-    if (receipts.length > 0) {
-      await this.#later('extend', queue, () => this.#broker.extend(queue, receipts, leaseMs));
-    }
+    if (receipts.length > 0) await this.#extend(queue, receipts, leaseMs);
     return this.#log.renew(tasks, claimLeaseMs(leaseMs));
   }
 
@@ -123,6 +126,10 @@ class ComposedLedger implements Ledger {
 
   relay(queue: string, limit: number): Promise<number> {
     return this.#outbox.relay(queue, limit);
+  }
+
+  async quiet(): Promise<void> {
+    while (this.#extending.size > 0) await Promise.all(this.#extending);
   }
 
   get #shared(): boolean {
@@ -272,6 +279,18 @@ class ComposedLedger implements Ledger {
     if (valid === undefined) return new Map();
     const stillHeld = new Set(valid);
     return new Map(receipts.map((receipt) => [receipt, stillHeld.has(receipt)]));
+  }
+
+  /** The log is the judge: a broker that does not answer must not let the claims lapse. */
+  async #extend(queue: string, receipts: readonly Receipt[], leaseMs: number): Promise<void> {
+    const waitMs = Math.min(leaseMs / EXTEND_SHARE_OF_LEASE, EXTEND_LONGEST_MS);
+    const extending = this.#later('extend', queue, () => this.#broker.extend(queue, receipts, leaseMs));
+    this.#extending.add(extending);
+    void extending.finally(() => this.#extending.delete(extending));
+    if (await endsWithin(extending, waitMs, systemClock)) return;
+    const message = `Queue "${queue}" did not extend the leases of ${receipts.length} messages within ${waitMs} ms; their claims are renewed all the same.`;
+    const place = { queue, broker: this.#broker.id, operation: 'extend' };
+    this.#onError('extend', queue, new BrokerError('BROKER_UNAVAILABLE', message, { place }));
   }
 
   /** Tries what may also happen later. */

@@ -59,4 +59,6 @@ export interface Ledger {
   ): Promise<ChangeAnswer[]>;
   /** Pushes what is owed, at most `limit`; answers how many. Every worker runs it. */
   relay(queue: string, limit: number): Promise<number>;
+  /** Resolves when no call is under way any more that outlived the answer to its caller. Absent: none ever does. */
+  quiet?(): Promise<void>;
 }

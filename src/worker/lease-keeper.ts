@@ -27,66 +27,93 @@ export interface LeaseKeeperOptions {
 const BEATS_PER_LEASE = 3;
 const RETRY_AFTER_MS = 1_000;
 
-/** Renews message leases and claims in one beat for all tasks in hand. Has a timer only while there are any. */
+/** The tasks of one queue, and the pause before their next renewal. */
+interface Beat {
+  readonly tasks: Map<string, KeptTask>;
+  rest: AbortController;
+}
+
+/**
+ * Renews message leases and claims, for all tasks of one queue that are in hand in one beat. A queue that does not answer
+ * holds up no other. Has a timer only while there are tasks.
+ */
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #kept = new Map<string, KeptTask>();
-  #rest: AbortController | undefined;
-  #underWay: Promise<unknown> = Promise.resolve();
+  readonly #beats = new Map<BoundQueue, Beat>();
+  readonly #queues = new Set<BoundQueue>();
+  readonly #renewals = new Set<Promise<boolean>>();
+  #closed = false;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
   }
 
   keep(task: KeptTask): void {
-    this.#kept.set(task.held.token + task.held.id, task);
-    if (this.#rest === undefined) void this.#beatUntilEmpty();
+    if (this.#closed) return;
+    this.#queues.add(task.bound);
+    const beat = this.#beats.get(task.bound);
+    if (beat !== undefined) {
+      beat.tasks.set(keyOf(task.held), task);
+      return;
+    }
+    const first = { tasks: new Map([[keyOf(task.held), task]]), rest: new AbortController() };
+    this.#beats.set(task.bound, first);
+    void this.#beatUntilEmpty(task.bound, first);
   }
 
   letGo(task: HeldTask): void {
-    this.#kept.delete(task.token + task.id);
-    if (this.#kept.size === 0) this.#rest?.abort();
+    for (const { tasks, rest } of this.#beats.values()) {
+      if (tasks.delete(keyOf(task)) && tasks.size === 0) rest.abort();
+    }
   }
 
   /** Whether the claim may be relied on: one that has lapsed by our own clock is renewed first. */
   async isAlive(task: KeptTask): Promise<boolean> {
     if (this.#options.clock.monotonic() < task.leaseEndsAt) return true;
+    if (this.#closed) return false;
     await this.#renew(task.bound, [task]);
     return this.#options.clock.monotonic() < task.leaseEndsAt;
   }
 
-  /** Resolves when no renewal is under way. */
+  /** Resolves when no renewal is under way, nor a call that it left behind. */
   async quiet(): Promise<void> {
-    await this.#underWay;
+    while (this.#renewals.size > 0) await Promise.all(this.#renewals);
+    await Promise.all([...this.#queues].map(async ({ ledger }) => ledger.quiet?.()));
   }
 
-  async #beatUntilEmpty(): Promise<void> {
+  /** Lets go of everything for good: no renewal begins any more, and nobody is told of the answer to one under way. */
+  close(): void {
+    this.#closed = true;
+    for (const { tasks, rest } of this.#beats.values()) {
+      tasks.clear();
+      rest.abort();
+    }
+  }
+
+  async #beatUntilEmpty(bound: BoundQueue, beat: Beat): Promise<void> {
     const { clock, leaseMs } = this.#options;
     const usualMs = leaseMs / BEATS_PER_LEASE;
     let nextAt = clock.monotonic() + usualMs;
-    while (this.#kept.size > 0) {
-      this.#rest = new AbortController();
-      await clock.sleep(nextAt - clock.monotonic(), this.#rest.signal);
+    while (beat.tasks.size > 0) {
+      beat.rest = new AbortController();
+      await clock.sleep(nextAt - clock.monotonic(), beat.rest.signal);
       // Woken because nothing was left in hand; by now there may be a new task, whose lease is fresh.
-      if (this.#kept.size === 0 || clock.monotonic() < nextAt) continue;
-      const beat = this.#beat();
-      this.#underWay = beat;
-      const renewed = await beat;
+      if (beat.tasks.size === 0 || clock.monotonic() < nextAt) continue;
+      const renewed = await this.#renew(bound, [...beat.tasks.values()]);
       nextAt = clock.monotonic() + (renewed ? usualMs : Math.min(RETRY_AFTER_MS, usualMs));
     }
-    this.#rest = undefined;
-  }
-
-  async #beat(): Promise<boolean> {
-    const byQueue = new Map<BoundQueue, KeptTask[]>();
-    for (const task of this.#kept.values()) {
-      byQueue.set(task.bound, [...(byQueue.get(task.bound) ?? []), task]);
-    }
-    const results = await Promise.all([...byQueue].map(([bound, tasks]) => this.#renew(bound, tasks)));
-    return results.every(Boolean);
+    this.#beats.delete(bound);
   }
 
   async #renew(bound: BoundQueue, tasks: readonly KeptTask[]): Promise<boolean> {
+    const renewal = this.#tryToRenew(bound, tasks);
+    this.#renewals.add(renewal);
+    const renewed = await renewal;
+    this.#renewals.delete(renewal);
+    return renewed;
+  }
+
+  async #tryToRenew(bound: BoundQueue, tasks: readonly KeptTask[]): Promise<boolean> {
     const { clock, leaseMs, logger, events } = this.#options;
     const before = clock.monotonic();
     try {
@@ -95,6 +122,7 @@ export class LeaseKeeper {
         tasks.map((task) => task.held),
         leaseMs,
       );
+      if (this.#closed) return true;
       answers.forEach((answer, index) => {
         const task = tasks[index];
         if (task === undefined) return;
@@ -113,4 +141,8 @@ export class LeaseKeeper {
       return false;
     }
   }
+}
+
+function keyOf({ token, id }: HeldTask): string {
+  return token + id;
 }
