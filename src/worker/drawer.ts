@@ -4,7 +4,7 @@ import type { DrawnTask } from '../ledger.ts';
 import type { BoundQueue } from '../queue.ts';
 import type { QueueBroker } from '../queue-broker.ts';
 import type { WorkerParts } from '../worker-parts.ts';
-import type { QueueSelector } from '../queue-selector.ts';
+import type { QueueSelector, QueueShare } from '../queue-selector.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
 export interface DrawerOptions {
@@ -23,27 +23,29 @@ export interface DrawerOptions {
   readonly signal: AbortSignal;
 }
 
+/** Stands for the selector among what rests. */
+const SELECTOR = 'selector';
 const OUTAGE_FIRST_MS = 200;
 const OUTAGE_LONGEST_MS = 5_000;
 /** A broker that takes longer to answer holds up nobody but itself. */
 const ANSWER_WITHIN_MS = 5_000;
 
 interface Drawing {
-  readonly asked: number;
-  /** The round has gone on without it. */
-  isLate: boolean;
-}
-
-interface Drawn {
-  readonly claimed: number;
-  readonly received: number;
+  readonly bound: BoundQueue;
+  readonly token: string;
+  /** The monotonic clock before it. */
+  readonly before: number;
+  readonly answer: Promise<readonly DrawnTask[]>;
 }
 
 /** Draws tasks for one worker from its queues, by their weights. */
 export class Drawer {
   readonly #options: DrawerOptions;
-  /** Queues whose broker failed, with the pause that doubles until it answers again. */
-  readonly #resting = new Map<BoundQueue, { readonly pauseMs: number; readonly until: number }>();
+  /** Queues whose broker failed, or a selector that did, with the pause that doubles until it answers again. */
+  readonly #resting = new Map<
+    BoundQueue | typeof SELECTOR,
+    { readonly pauseMs: number; readonly until: number }
+  >();
 
   /** Queues with a draw under way, and brokers that are being asked what is due: they are asked nothing else. */
   readonly #asked = new Set<BoundQueue | QueueBroker>();
@@ -59,20 +61,19 @@ export class Drawer {
 
   /** Whether anything was found. What a queue cannot fill is dealt again among the others, so an empty heavy queue never delays a light one. */
   async round(room: number): Promise<boolean> {
-    const { selector, parts, mayDraw } = this.#options;
     const open = this.#openQueues();
     let found = false;
     let left = room;
     while (left > 0 && open.size > 0) {
-      const queues = [...open.values()].map(({ queue }) => queue);
-      for (const { queue, places } of selector().deal(queues, left, parts.random)) {
-        const bound = open.get(queue);
-        if (bound === undefined || places <= 0) continue;
-        const { claimed, received, asked } = await this.#drawFrom(bound, places);
+      const shares = this.#deal(open, left);
+      if (shares.length === 0) return found;
+      for (const { bound, places } of shares) {
+        if (!open.has(bound.name)) continue;
+        const { claimed, received, asked } = await this.#drawFrom(bound, Math.min(places, left));
         found ||= received > 0;
         left -= claimed;
-        if (received < asked) open.delete(queue);
-        if (!mayDraw()) return found;
+        if (received < asked) open.delete(bound.name);
+        if (left <= 0 || !this.#options.mayDraw()) return found;
       }
     }
     return found;
@@ -93,76 +94,116 @@ export class Drawer {
 
   /** Asks the queue again only after a pause that doubles with each failure. */
   rest(bound: BoundQueue, error: unknown): void {
-    const { clock, logger, events } = this.#options.parts;
-    const pauseMs = Math.min(
-      (this.#resting.get(bound)?.pauseMs ?? OUTAGE_FIRST_MS / 2) * 2,
-      OUTAGE_LONGEST_MS,
-    );
-    this.#resting.set(bound, { pauseMs, until: clock.monotonic() + pauseMs });
-    const where = { queue: bound.name, worker: this.#options.settings.workerId, retryInMs: pauseMs };
+    const { logger, events } = this.#options.parts;
+    const where = { queue: bound.name, ...this.#pause(bound) };
     logger.error({ err: error, ...where }, 'The queue cannot be read; trying again');
     events.emit('broker:error', { operation: 'draw', queue: bound.name, error });
   }
 
-  #openQueues(): Map<string, BoundQueue> {
-    const now = this.#options.parts.clock.monotonic();
-    const rested = this.#options.queues.filter(
-      (bound) => !this.#asked.has(bound) && (this.#resting.get(bound)?.until ?? 0) <= now,
+  #pause(whose: BoundQueue | typeof SELECTOR): { readonly worker: string; readonly retryInMs: number } {
+    const { parts, settings } = this.#options;
+    const pauseMs = Math.min(
+      (this.#resting.get(whose)?.pauseMs ?? OUTAGE_FIRST_MS / 2) * 2,
+      OUTAGE_LONGEST_MS,
     );
-    return new Map(rested.map((bound) => [bound.name, bound]));
+    this.#resting.set(whose, { pauseMs, until: parts.clock.monotonic() + pauseMs });
+    return { worker: settings.workerId, retryInMs: pauseMs };
   }
 
-  async #drawFrom(bound: BoundQueue, places: number): Promise<Drawn & { readonly asked: number }> {
-    const { broker } = bound.queue;
-    const asked = Math.min(places, broker.receiveLimit ?? Infinity, broker.capabilities.maxBatch);
-    const drawing = { asked, isLate: false };
-    const drawn = await this.#inTime(bound, this.#draw(bound, drawing));
-    if (drawn !== undefined) return { ...drawn, asked };
-    drawing.isLate = true;
-    this.rest(bound, tooLate(bound));
-    return { claimed: 0, received: 0, asked };
+  #rests(whose: BoundQueue | typeof SELECTOR): boolean {
+    return (this.#resting.get(whose)?.until ?? 0) > this.#options.parts.clock.monotonic();
   }
 
-  /** Never rejects. What a late answer brings is taken as well: it is claimed already. */
-  async #draw(bound: BoundQueue, drawing: Drawing): Promise<Drawn> {
-    const { settings, parts, free, take, afterDraw, signal } = this.#options;
-    const before = parts.clock.monotonic();
-    const token = newId();
+  #openQueues(): Map<string, BoundQueue> {
+    const open = this.#options.queues.filter((bound) => !this.#asked.has(bound) && !this.#rests(bound));
+    return new Map(open.map((bound) => [bound.name, bound]));
+  }
+
+  /** Only shares that can be drawn: a selector is the user's own code. None when it failed, and until its pause is over. */
+  #deal(
+    open: ReadonlyMap<string, BoundQueue>,
+    room: number,
+  ): readonly { readonly bound: BoundQueue; readonly places: number }[] {
+    if (this.#rests(SELECTOR)) return [];
+    const { selector, parts } = this.#options;
     try {
-      const drawn = await bound.ledger.draw(bound.name, {
-        max: drawing.asked,
-        leaseMs: settings.leaseMs,
-        waitMs: 0,
-        signal,
-        worker: settings.workerId,
-        token,
-        start: Math.min(drawing.asked, free()),
-      });
-      this.#resting.delete(bound);
-      const claimed = drawn.filter(
-        (one) => !this.#returnsLate(bound, one, token, drawing) && take(bound, one, token, before),
-      ).length;
-      afterDraw();
-      return { claimed, received: drawn.length };
+      const queues = [...open.values()].map(({ queue }) => queue);
+      const shares = selector()
+        .deal(queues, room, parts.random)
+        .flatMap((share: QueueShare) => {
+          const bound = open.get(share.queue);
+          const places = Math.floor(share.places);
+          return bound !== undefined && places >= 1 ? [{ bound, places }] : [];
+        });
+      this.#resting.delete(SELECTOR);
+      return shares;
     } catch (error) {
-      this.rest(bound, error);
-      return { claimed: 0, received: 0 };
+      parts.logger.error({ err: error, ...this.#pause(SELECTOR) }, 'The queue selector failed; trying again');
+      parts.events.emit('broker:error', { operation: 'deal', error });
+      return [];
     }
   }
 
-  /** Whether it goes back: a late draw has started it, and its slot has been given away meanwhile. */
-  #returnsLate(bound: BoundQueue, { delivery, answer }: DrawnTask, token: string, drawing: Drawing): boolean {
-    if (answer.kind !== 'claimed' || !answer.started || !drawing.isLate || this.#options.free() > 0)
-      return false;
-    const task = { id: delivery.id, token, receipt: delivery.receipt };
-    bound.settle({ task, kind: 'give-back', afterMs: 0 }).catch((err: unknown) => {
-      const where = { err, task: task.id, queue: bound.name };
-      this.#options.parts.logger.warn(
-        where,
-        'A task that came late could not be given back: its claim will lapse',
-      );
+  async #drawFrom(
+    bound: BoundQueue,
+    places: number,
+  ): Promise<{ claimed: number; received: number; asked: number }> {
+    const { broker } = bound.queue;
+    const asked = Math.min(places, broker.receiveLimit ?? Infinity, broker.capabilities.maxBatch);
+    try {
+      const drawing = this.#draw(bound, asked);
+      const drawn = await this.#inTime(bound, drawing.answer);
+      if (drawn !== undefined) return { claimed: this.#take(drawing, drawn), received: drawn.length, asked };
+      this.rest(bound, tooLate(bound));
+      void this.#takeLate(drawing);
+    } catch (error) {
+      this.rest(bound, error);
+    }
+    return { claimed: 0, received: 0, asked };
+  }
+
+  #draw(bound: BoundQueue, max: number): Drawing {
+    const { settings, parts, free, signal } = this.#options;
+    const before = parts.clock.monotonic();
+    const token = newId();
+    const answer = bound.ledger.draw(bound.name, {
+      max,
+      leaseMs: settings.leaseMs,
+      waitMs: 0,
+      signal,
+      worker: settings.workerId,
+      token,
+      start: Math.min(max, free()),
     });
-    return true;
+    return { bound, token, before, answer };
+  }
+
+  /** How many are in hand. */
+  #take({ bound, token, before }: Drawing, drawn: readonly DrawnTask[]): number {
+    const { take, afterDraw } = this.#options;
+    this.#resting.delete(bound);
+    const claimed = drawn.filter((one) => take(bound, one, token, before)).length;
+    afterDraw();
+    return claimed;
+  }
+
+  /** What it brings is claimed already. What it has started goes back when the slots were given away meanwhile. */
+  async #takeLate(drawing: Drawing): Promise<void> {
+    const { bound, token } = drawing;
+    try {
+      for (const one of await drawing.answer) {
+        const { delivery, answer } = one;
+        if (answer.kind !== 'claimed' || !answer.started || this.#options.free() > 0) {
+          this.#take(drawing, [one]);
+        } else {
+          const task = { id: delivery.id, token, receipt: delivery.receipt };
+          await bound.settle({ task, kind: 'give-back', afterMs: 0 });
+        }
+      }
+      this.#resting.delete(bound);
+    } catch (error) {
+      this.rest(bound, error);
+    }
   }
 
   /** Undefined when it has not ended in time. Until it has, `asked` counts as asked. */

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { InMemoryQueueBroker, InMemoryTaskLogBroker } from '../../brokers/memory.ts';
 import type { Clock } from '../../src/environment.ts';
 import { Queue } from '../../src/queue.ts';
+import { StrictPrioritySelector } from '../../src/queue-selector.ts';
+import type { QueueSelector, QueueShare } from '../../src/queue-selector.ts';
 import { defineTask } from '../../src/task.ts';
 import type { TaskHandle } from '../../src/task-handle.ts';
 import { Worker } from '../../src/worker/worker.ts';
@@ -153,5 +155,80 @@ describe('a broker that does not answer', () => {
     await clock.advance(10_000);
     await stopped;
     await ended;
+  });
+});
+
+describe('a selector of the user', () => {
+  /** Deals so until `mend` is called. */
+  function dealing(deal: () => readonly QueueShare[]): QueueSelector & { deals: number; mend(): void } {
+    const sound = new StrictPrioritySelector();
+    let isMended = false;
+    return {
+      prefetches: false,
+      deals: 0,
+      mend: () => (isMended = true),
+      deal(...args) {
+        // So that a test ends that would spin for ever.
+        if ((this.deals += 1) > 10_000) throw new Error('Asked without an end');
+        return isMended ? sound.deal(...args) : deal();
+      },
+    };
+  }
+
+  it.each([
+    ['no place', []],
+    ['places of unknown queues only', [{ queue: 'nobody', places: 3 }]],
+    ['nothing that is a place', [0, -1, 0.5, NaN].map((places) => ({ queue: 'b', places }))],
+  ])('that deals %s is asked again after a pause, and the worker goes on', async (_, shares) => {
+    const core = scene();
+    const selector = dealing(() => shares);
+    core.dispatcher.setTaskSelector(selector);
+    const handles = await onQueues(core);
+    await working(core, {}, async () => {
+      await core.clock.advance(10_000);
+      expect(selector.deals).toBeLessThan(1_000);
+      expect(await statuses(handles)).toEqual(['enqueued', 'enqueued']);
+      selector.mend();
+      await core.clock.advance(10_000);
+      expect(await statuses(handles)).toEqual(['completed', 'completed']);
+      expect(core.told).toEqual([]);
+    });
+  });
+
+  it.each([
+    [
+      'throws',
+      (): never => {
+        throw new Error('a bug');
+      },
+    ],
+    ['deals what is no list', (): readonly QueueShare[] => JSON.parse('{}') as readonly QueueShare[]],
+  ])('that %s is logged, told and asked again after a pause that grows', async (_, deal) => {
+    const core = scene();
+    const selector = dealing(deal);
+    core.dispatcher.setTaskSelector(selector);
+    const handles = await onQueues(core);
+    await working(core, { stopWhenEmpty: true }, async () => {
+      await core.clock.advance(10_000);
+      expect(new Set(core.told.map(String))).toEqual(new Set(['deal,']));
+      const errors = core.logger.lines.filter(({ level }) => level === 'error');
+      expect(errors.map(({ bindings }) => bindings['retryInMs']).slice(0, 3)).toEqual([200, 400, 800]);
+      expect(errors.length).toBeLessThan(10);
+      selector.mend();
+      await core.clock.advance(10_000);
+      expect(await statuses(handles)).toEqual(['completed', 'completed']);
+    });
+  });
+
+  it('cannot deal more places than there are', async () => {
+    const core = scene();
+    const tasks = Array.from({ length: 5 }, () => core.dispatcher.enqueue(plain({}), { queue: 'b' }));
+    await Promise.all(tasks);
+    const share = { queue: 'b', places: Infinity };
+    core.dispatcher.setTaskSelector({ prefetches: false, deal: () => [share, share] });
+    await working(core, { concurrency: 2, limit: 2, queues: ['b'] }, async () => {
+      await core.clock.advance(10_000);
+      expect(await core.taskLog.stats()).toMatchObject({ completed: 2, enqueued: 3 });
+    });
   });
 });
