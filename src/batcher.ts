@@ -141,7 +141,8 @@ const ALIKE: readonly ErrorCode[] = [
   'DATABASE_MISSING',
 ];
 
-function hitsAllAlike(error: unknown): boolean {
+/** Whether every item of a batch would fail with this error, as in an outage: to ask for each of them is of no use. */
+export function hitsAllAlike(error: unknown): boolean {
   if (!isSignalboxError(error)) return false;
   return ALIKE.includes(error.code) || ('transient' in error && error.transient === true);
 }

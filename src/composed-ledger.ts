@@ -1,5 +1,5 @@
 import { endsWithin, systemClock } from './environment.ts';
-import { BrokerError } from './errors.ts';
+import { BrokerError, EnqueueError } from './errors.ts';
 import type { DrawnTask, Ledger, NewTask, SettleAnswer, SettleAnswers } from './ledger.ts';
 import { messageOf, Outbox, PUSH_GRACE_MS } from './outbox.ts';
 import type { Delivery, OutgoingMessage, QueueBroker, Receipt, Release } from './queue-broker.ts';
@@ -54,7 +54,7 @@ class ComposedLedger implements Ledger {
     this.#broker = broker;
     this.#log = log;
     this.#onError = options.onError ?? (() => undefined);
-    this.#outbox = new Outbox(broker, log, (operation, queue, work) => this.#later(operation, queue, work));
+    this.#outbox = new Outbox(broker, log, this.#onError);
   }
 
   async enqueue(queue: string, tasks: readonly NewTask[], tx?: Transaction): Promise<string[]> {
@@ -71,8 +71,12 @@ class ComposedLedger implements Ledger {
     const rows = tasks.map((task) => this.#outbox.owing(task));
     const added = await this.#log.insert(rows, tx);
     const messages = this.#outbox.pushableNow(tasks, added);
-    if (tx === undefined) await this.#outbox.pushOrFail(queue, messages);
-    else tx.afterCommit(() => this.#outbox.pushOrOwe(queue, messages));
+    if (tx !== undefined) {
+      tx.afterCommit(() => this.#outbox.pushOrOwe(queue, messages));
+      return added;
+    }
+    const refusals = await this.#outbox.pushOrFail(queue, messages);
+    if (refusals.size > 0) throw new EnqueueError(queue, added, refusals);
     return added;
   }
 

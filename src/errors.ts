@@ -216,7 +216,8 @@ export const ERRORS = {
     mend: 'Correct the option that the message names.',
   },
   WORKER_CRASHED: {
-    cause: 'Code of a task, or of a library, ended the process, or threw an error where nobody could catch it.',
+    cause:
+      'Code of a task, or of a library, ended the process, or threw an error where nobody could catch it.',
     mend: 'Let tasks return or throw instead, and await every promise; --log-level=debug shows the stack. What was running is run again once its claims have lapsed.',
   },
   USAGE: {
@@ -287,6 +288,27 @@ export class BrokerError extends SignalboxError {
   }
 }
 
+/** Of several tasks enqueued together some were not accepted; the others were. */
+export class EnqueueError extends BrokerError {
+  /** Why, by the id of the task: `ENQUEUE_FAILED` or `ENQUEUE_UNCERTAIN`. */
+  readonly refusals: ReadonlyMap<string, BrokerError>;
+  /** The ids that were new, refused or not. */
+  readonly added: readonly string[];
+
+  constructor(queue: string, added: readonly string[], refusals: ReadonlyMap<string, BrokerError>) {
+    const tasks = [...refusals.keys()];
+    const errors = [...refusals.values()];
+    const uncertain = errors.some((error) => error.code === 'ENQUEUE_UNCERTAIN');
+    super(
+      uncertain ? 'ENQUEUE_UNCERTAIN' : 'ENQUEUE_FAILED',
+      `Queue "${queue}" did not accept the tasks ${tasks.join(', ')}.`,
+      { cause: errors.length === 1 ? errors[0] : new AggregateError(errors), place: { queue } },
+    );
+    this.refusals = refusals;
+    this.added = added;
+  }
+}
+
 /** A message that cannot be read. */
 export class DecodeError extends SignalboxError {}
 
@@ -312,6 +334,11 @@ export function isSignalboxError(value: unknown): value is SignalboxError {
 /** An error of the storage. */
 export function isBrokerError(value: unknown): value is BrokerError {
   return isSignalboxError(value) && 'transient' in value;
+}
+
+/** Says of each task of a batch whether it was accepted. */
+export function isEnqueueError(value: unknown): value is EnqueueError {
+  return isBrokerError(value) && 'refusals' in value;
 }
 
 /** The same call may go through later. */

@@ -1,7 +1,8 @@
 import { Batcher } from './batcher.ts';
 import { composeLedger } from './composed-ledger.ts';
 import type { ComposedLedgerOptions } from './composed-ledger.ts';
-import { ConfigurationError, InvalidArgumentError, isSignalboxError, isTransient } from './errors.ts';
+import { ConfigurationError, InvalidArgumentError, isEnqueueError } from './errors.ts';
+import type { BrokerError } from './errors.ts';
 import { checkOptions, checkRunOptions, RUN_OPTIONS } from './options.ts';
 import type { RunOptions } from './options.ts';
 import type { Ledger, NewTask, SettleAnswer } from './ledger.ts';
@@ -87,7 +88,7 @@ export class BoundQueue {
   readonly ledger: Ledger;
   /** Messages may be owed to the broker, so a relay has to look. */
   readonly needsRelay: boolean;
-  readonly #enqueues: Batcher<NewTask, string | undefined>;
+  readonly #enqueues: Batcher<NewTask, boolean | BrokerError>;
   readonly #writes: Batcher<HandWrite, HandAnswer>;
 
   constructor(queue: Queue, log: TaskLogBroker, options: ComposedLedgerOptions = {}) {
@@ -108,9 +109,8 @@ export class BoundQueue {
       sizeOf: ({ entry }) => entry.envelope.length,
       // One flush at a time keeps the order of the calls.
       concurrency: broker.capabilities.ordered ? 1 : 2,
-      splits: isWorthSplitting,
     });
-    this.#writes = new Batcher({ flush: (writes) => this.#write(writes), splits: isWorthSplitting });
+    this.#writes = new Batcher({ flush: (writes) => this.#write(writes) });
   }
 
   get name(): string {
@@ -119,7 +119,9 @@ export class BoundQueue {
 
   /** Resolves once the task is stored. Answers whether it is new. */
   async enqueue(task: NewTask): Promise<boolean> {
-    return (await this.#enqueues.add(task)) !== undefined;
+    const outcome = await this.#enqueues.add(task);
+    if (typeof outcome === 'boolean') return outcome;
+    throw outcome;
   }
 
   async settle(settlement: Settlement): Promise<SettleAnswer> {
@@ -130,9 +132,16 @@ export class BoundQueue {
     return (await this.#writes.add({ kind: 'start', task })) as StartAnswer;
   }
 
-  async #enqueue(tasks: readonly NewTask[]): Promise<(string | undefined)[]> {
-    const added = new Set(await this.ledger.enqueue(this.name, tasks));
-    return tasks.map(({ entry }) => (added.has(entry.id) ? entry.id : undefined));
+  /** Whether each is new, or why it was not accepted. */
+  async #enqueue(tasks: readonly NewTask[]): Promise<(boolean | BrokerError)[]> {
+    try {
+      const added = new Set(await this.ledger.enqueue(this.name, tasks));
+      return tasks.map(({ entry }) => added.has(entry.id));
+    } catch (error) {
+      if (!isEnqueueError(error)) throw error;
+      const added = new Set(error.added);
+      return tasks.map(({ entry }) => error.refusals.get(entry.id) ?? added.has(entry.id));
+    }
   }
 
   async #write(writes: readonly HandWrite[]): Promise<HandAnswer[]> {
@@ -147,11 +156,4 @@ export class BoundQueue {
         : (started[nextStarted++] as StartAnswer),
     );
   }
-}
-
-/** An outage hits all alike, and a push that failed has failed its rows already. */
-function isWorthSplitting(error: unknown): boolean {
-  if (!isSignalboxError(error)) return true;
-  if (error.code === 'ENQUEUE_FAILED' || error.code === 'ENQUEUE_UNCERTAIN') return false;
-  return !isTransient(error) && error.code !== 'NOT_INITIALIZED';
 }
