@@ -302,10 +302,12 @@ describe('stopping', () => {
 
   it('comes by itself after the task with which the process has grown too large', async () => {
     const core = memoryCore();
-    await quick(core, 5);
+    await quick(core, 50);
     const end = await start(core, { memoryLimitMb: 1, concurrency: 1 }).ended;
-    expect(end).toEqual({ processed: 1, reason: 'memory-limit', exitCode: 0 });
-    expect(await core.taskLog.stats()).toMatchObject({ completed: 1, enqueued: 4, dequeued: 0 });
+    expect(end).toMatchObject({ reason: 'memory-limit', exitCode: 0 });
+    expect(end.processed).toBeLessThan(10);
+    const { completed, enqueued } = await core.taskLog.stats();
+    expect({ completed, all: completed + enqueued }).toEqual({ completed: end.processed, all: 50 });
   });
 
   it('is done when run has resolved: no call to a broker is open, and none is begun after it', async () => {
