@@ -183,7 +183,10 @@ class ComposedLedger implements Ledger {
     }
   }
 
-  /** A row that another statement holds locked looks missing to a claim, never to a plain read. */
+  /**
+   * A row that another statement holds locked looks missing to a claim, never to a plain read. Its delivery came too early:
+   * it goes back, for a claim that did not reach the row has noted no debt in it.
+   */
   async #askAgain(answers: readonly ClaimAnswer[]): Promise<ClaimAnswer[]> {
     const missing = answers.filter((answer) => answer.kind === 'missing').map((answer) => answer.id);
     if (missing.length === 0) return [...answers];
@@ -191,7 +194,7 @@ class ComposedLedger implements Ledger {
     const present = new Set(entries.map((entry) => entry.id));
     return answers.map((answer) =>
       present.has(answer.id) && answer.kind === 'missing'
-        ? { id: answer.id, kind: 'held', inMs: LOCKED_ROW_MS }
+        ? { id: answer.id, kind: 'early', inMs: LOCKED_ROW_MS }
         : answer,
     );
   }

@@ -178,6 +178,32 @@ async function owe({ log, clock }: Scene, ids: readonly string[]): Promise<void>
   await clock.advance(1);
 }
 
+describe('a draw', () => {
+  it('gives a message back whose row another statement has locked, and draws it once that is over', async () => {
+    const scene = openScene();
+    const { clock, broker, log } = scene;
+    let isLocked = true;
+    const skipping = intercepted(log, (method, call, args) =>
+      method === 'claim' && isLocked
+        ? Promise.resolve((args[0] as readonly string[]).map((id) => ({ id, kind: 'missing' })))
+        : call(),
+    );
+    const ledger = composeLedger(broker, skipping);
+    await ledger.enqueue(QUEUE, [newTask('a')]);
+    const drawing = {
+      ...scene,
+      ledger,
+      close: async () => undefined,
+      pass: (ms: number) => clock.advance(ms),
+    };
+    expect((await draw(drawing)).drawn).toHaveLength(1);
+    isLocked = false;
+    expect((await draw(drawing)).drawn).toEqual([]);
+    await clock.advance(1_000);
+    expect((await draw(drawing)).drawn).toMatchObject([{ answer: { id: 'a', kind: 'claimed' } }]);
+  });
+});
+
 describe('the relay', () => {
   it('pushes what is owed past a message that the broker refuses, and tries that one again in some minutes', async () => {
     const scene = openScene();
