@@ -138,7 +138,7 @@ export class Slots {
       for (const task of this.#hand.running) task.abort.abort(workerStopping(task.leased));
       await endsWithin(Promise.all(this.#open), this.#options.settings.abortGraceMs, this.#parts.clock);
     }
-    for (const task of this.#hand.running) this.#letGo(task);
+    this.#keeper.close();
     this.#closed = true;
     return cutShort + this.#settling + this.#unsettled;
   }

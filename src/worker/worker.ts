@@ -197,11 +197,15 @@ export class Worker {
 
   #noteProcessed(): void {
     this.#processed += 1;
+    this.#checkMemory();
+    this.#checkLimit();
+  }
+
+  #checkMemory(): void {
     const { memoryLimitMb } = this.#options;
     if (memoryLimitMb !== undefined && process.memoryUsage.rss() > memoryLimitMb * MEBIBYTE) {
       this.#end('memory-limit', this.#settings.shutdownMs);
     }
-    this.#checkLimit();
   }
 
   #noteLeft(): void {
@@ -223,6 +227,7 @@ export class Worker {
         Math.min(this.#pauseMs, Math.max(dueInMs ?? Infinity, FIRST_PAUSE_MS)),
       );
       this.#pauseMs = Math.min(this.#pauseMs * 2, this.#settings.pollIntervalMs);
+      this.#checkMemory();
       // Brokers that can say in one question what is due are not drawn from in vain.
       if (rang || looksByDrawing || dueInMs === undefined || dueInMs <= this.#pauseMs) return;
     }

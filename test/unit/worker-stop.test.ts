@@ -300,6 +300,11 @@ describe('stopping', () => {
     expect(await start(core, { timeLimitMs: 20 }).ended).toMatchObject({ reason: 'time-limit', exitCode: 0 });
   });
 
+  it('comes by itself when the process is too large, also without any task', async () => {
+    const end = await start(memoryCore(), { memoryLimitMb: 1 }).ended;
+    expect(end).toEqual({ processed: 0, reason: 'memory-limit', exitCode: 0 });
+  });
+
   it('comes by itself after the task with which the process has grown too large', async () => {
     const core = memoryCore();
     await quick(core, 50);
