@@ -7,7 +7,7 @@ import type { ChangeAnswer, NewTaskLogEntry, TaskLogBroker, TaskLogEntry } from 
 
 /** How long a pushing process has before a relay pushes for it. */
 export const PUSH_GRACE_MS = 30_000;
-/** A push is repeated this long before the broker would forget the message. */
+/** A push is repeated this long before the broker would forget the message, or after half of a time shorter than two of these. */
 const RETENTION_MARGIN_MS = 3_600_000;
 
 /** When a relay tries again to push a message that the broker refuses. */
@@ -174,7 +174,8 @@ export class Outbox {
 
   get #nextPushInMs(): number | null {
     const { retentionMs } = this.#broker.capabilities;
-    return Number.isFinite(retentionMs) ? retentionMs - RETENTION_MARGIN_MS : null;
+    if (!Number.isFinite(retentionMs)) return null;
+    return Math.max(retentionMs / 2, retentionMs - RETENTION_MARGIN_MS);
   }
 }
 

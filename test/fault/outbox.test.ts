@@ -174,7 +174,7 @@ describe('a push of several messages', () => {
 
 /** Rows as a crash between row and message leaves them. */
 async function owe({ log, clock }: Scene, ids: readonly string[]): Promise<void> {
-  for (const id of ids) await log.insert([newEntry(id, { queue: QUEUE, owedInMs: 0 })]);
+  for (const id of ids) await log.insert([newEntry(id, { owedInMs: 0 })]);
   await clock.advance(1);
 }
 
@@ -239,5 +239,24 @@ describe('the relay', () => {
     onPush((_, push) => push());
     expect(await ledger.relay(QUEUE, 500)).toBe(4);
     expect(await ready()).toBe(4);
+  });
+
+  it.each([
+    { retentionMs: 600_000, againMs: 300_000 },
+    { retentionMs: 86_400_000, againMs: 82_800_000 },
+  ])('repeats a push before a broker forgets it after $retentionMs ms, and no sooner', async (times) => {
+    const { retentionMs, againMs } = times;
+    const { broker, log, clock } = openScene();
+    const capabilities = { ...broker.capabilities, retentionMs };
+    const forgetful = new Proxy(broker, {
+      get: (target, key): unknown => (key === 'capabilities' ? capabilities : Reflect.get(target, key)),
+    });
+    const ledger = composeLedger(forgetful, log);
+    await ledger.enqueue(QUEUE, [newTask('a')]);
+    await clock.advance(againMs - 1);
+    expect(await ledger.relay(QUEUE, 10)).toBe(0);
+    await clock.advance(1);
+    expect(await ledger.relay(QUEUE, 10)).toBe(1);
+    expect(await ledger.relay(QUEUE, 10)).toBe(0);
   });
 });
