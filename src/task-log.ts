@@ -83,12 +83,15 @@ export class TaskLog {
     return entry;
   }
 
-  /** Newest first; 20 rows unless the page says otherwise. */
-  search(query: TaskLogQuery = {}, page: Partial<Page> = {}): Promise<TaskLogPage> {
-    return this.broker.search(query, { limit: DEFAULT_LIMIT, ...page });
+  /**
+   * Newest first; 20 rows unless the page says otherwise.
+   * @throws InvalidArgumentError `INVALID_ARGUMENT` when `limit` or `offset` is no whole number of at least 0.
+   */
+  async search(query: TaskLogQuery = {}, page: Partial<Page> = {}): Promise<TaskLogPage> {
+    return this.broker.search(query, checkPage({ limit: DEFAULT_LIMIT, ...page }));
   }
 
-  /** All that is neither archived nor cancelled. */
+  /** All that is neither archived nor cancelled; pages as for `search`. */
   async findAvailable(page: Partial<Page> = {}): Promise<readonly TaskLogEntry[]> {
     const { entries } = await this.search({ notStatuses: ['archived', 'cancelled'] }, page);
     return entries;
@@ -108,9 +111,9 @@ export class TaskLog {
     return { ...none, ...(await this.broker.stats(query)) };
   }
 
-  /** Lines that the task wrote, and its runs that did not end it; oldest first. */
-  lines(id: string, page: Partial<Page> = {}): Promise<readonly TaskLine[]> {
-    return this.broker.lines(id, { limit: 1_000, order: 'oldest', ...page });
+  /** Lines that the task wrote, and its runs that did not end it; oldest first, 1,000 unless the page, as for `search`, says otherwise. */
+  async lines(id: string, page: Partial<Page> = {}): Promise<readonly TaskLine[]> {
+    return this.broker.lines(id, checkPage({ limit: 1_000, order: 'oldest', ...page }));
   }
 
   /**
@@ -184,4 +187,16 @@ export class TaskLog {
     signal?.removeEventListener('abort', end);
     for (const stop of stops) stop();
   }
+}
+
+function checkPage(page: Page): Page {
+  for (const name of ['limit', 'offset'] as const) {
+    const rows = page[name] ?? 0;
+    if (Number.isSafeInteger(rows) && rows >= 0) continue;
+    throw new InvalidArgumentError(
+      'INVALID_ARGUMENT',
+      `\`${name}\` of a page is a whole number of at least 0; got ${String(rows)}.`,
+    );
+  }
+  return page;
 }
