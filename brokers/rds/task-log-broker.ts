@@ -24,7 +24,8 @@ import { LogTable } from './log-table.ts';
 import type { Persistence } from './persistence.ts';
 import { migrateLog } from './schema.ts';
 
-const CONTAINER = /^[a-z][a-z0-9_]{0,40}$/;
+/** One that ends in `_line` would be the table of another container's lines. */
+const CONTAINER = /^(?!.*_line$)[a-z][a-z0-9_]{0,40}$/;
 /** They are tables of their own already. */
 const TAKEN: readonly string[] = ['message', 'record', 'schema'];
 
@@ -39,7 +40,7 @@ export class RdsTaskLogBroker implements TaskLogBroker {
   readonly #search: LogSearch;
   #closed = false;
 
-  /** @throws ConfigurationError `CONFIG_INVALID` when the container is not named by `a-z`, `0-9` and `_`, 41 at most. */
+  /** @throws ConfigurationError `CONFIG_INVALID` when the container is not named by `a-z`, `0-9` and `_`, 41 at most, or ends in `_line`. */
   constructor(persistence: Persistence, container = 'task_log') {
     checkContainer(container);
     this.store = persistence;
@@ -160,6 +161,6 @@ function checkContainer(container: string): void {
   if (CONTAINER.test(container) && !TAKEN.includes(container)) return;
   throw new ConfigurationError(
     'CONFIG_INVALID',
-    `A task log cannot live in the container "${container}": 1 to 41 of a-z, 0-9 and _, a letter first, and none of ${TAKEN.join(', ')}.`,
+    `A task log cannot live in the container "${container}": 1 to 41 of a-z, 0-9 and _, a letter first, no "_line" at the end, and none of ${TAKEN.join(', ')}.`,
   );
 }

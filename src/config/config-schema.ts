@@ -78,13 +78,13 @@ const queueName = z.custom<string>(
   { error: '1 to 64 letters, digits, hyphens and underscores', params: { code: 'QUEUE_NAME_INVALID' } },
 );
 
-/** Tables of the queues, `tq_message` and so on, are no task logs. */
+/** Tables of the queues, `tq_message` and so on, are no task logs, nor are those of lines. */
 const containerName = z.custom<string>(
   (value) =>
     typeof value === 'string' &&
-    /^[a-z][a-z0-9_]{0,40}$/.test(value) &&
+    /^(?!.*_line$)[a-z][a-z0-9_]{0,40}$/.test(value) &&
     !['message', 'record', 'schema'].includes(value),
-  'a small letter, then up to 40 small letters, digits and underscores; not message, record or schema',
+  'a small letter, then up to 40 small letters, digits and underscores, no "_line" at the end; not message, record or schema',
 );
 
 const receive = z

@@ -170,7 +170,7 @@ describe('a SQLite persistence', () => {
 
   it('refuses containers that are no table names', () => {
     const persistence = file.open();
-    for (const container of ['', 'Log', '1log', 'log;drop', 'x'.repeat(42), 'message']) {
+    for (const container of ['', 'Log', '1log', 'log;drop', 'x'.repeat(42), 'message', 'jobs_line']) {
       expect(() => new RdsTaskLogBroker(persistence, container)).toThrow(/container/);
     }
     expect(new RdsTaskLogBroker(persistence, 'billing_log').table).toBe('tq_billing_log');

@@ -61,7 +61,9 @@ describe('a good configuration', () => {
   it('takes the shortest lease and the shortest pause', () => {
     const worker = { leaseMs: 100, pollIntervalMs: 1 };
 
-    expect(checkConfig({ queues: [{ name: 'queue', broker: memory }], worker }, 'here').worker).toEqual(worker);
+    expect(checkConfig({ queues: [{ name: 'queue', broker: memory }], worker }, 'here').worker).toEqual(
+      worker,
+    );
   });
 
   it('may leave settings undefined', () => {
@@ -225,6 +227,12 @@ describe('a bad configuration', () => {
       'CONFIG_INVALID',
       { ...onRds, queues: [queue], taskLog: { broker: { ...rds, container: 'task log' } } },
       'taskLog.broker.container is "task log"',
+    ],
+    [
+      'a container name that is the table of the lines of another',
+      'CONFIG_INVALID',
+      { ...onRds, queues: [queue], taskLog: { broker: { ...rds, container: 'jobs_line' } } },
+      'taskLog.broker.container is "jobs_line"; allowed: a small letter, then up to 40 small letters, digits and underscores, no "_line" at the end',
     ],
     [
       'a receive of nothing',
