@@ -95,12 +95,25 @@ export class GivenOptions {
 
   /** On standard output: the text, or with --json the value. */
   async print(text: string, value: unknown): Promise<void> {
-    await write(process.stdout, this.flag('json') ? JSON.stringify(value, null, 2) : text);
+    await write(process.stdout, this.flag('json') ? escaped(JSON.stringify(value, null, 2)) : text);
   }
 
   async showHelp(): Promise<void> {
     await write(process.stdout, await this.#help());
   }
+}
+
+/**
+ * The text with all that could steer a terminal (control characters of both sets, turns of the direction of writing) as
+ * `\uXXXX`; lines stay lines. JSON means the same afterwards.
+ */
+export function escaped(text: string): string {
+  const units = (found: string): string =>
+    Array.from(
+      { length: found.length },
+      (_, i) => `\\u${found.charCodeAt(i).toString(16).padStart(4, '0')}`,
+    ).join('');
+  return text.replace(/(?!\n)\p{C}/gu, units);
 }
 
 /** Runs the command when its file is the one that Node.js was started with. */
@@ -244,7 +257,7 @@ function explain(error: unknown): Explanation {
 
 /** An error as every command shows it. */
 export function shownError(error: unknown, asJson: boolean, withStack: boolean): string {
-  return asJson ? errorJson(error, withStack) : errorText(error, withStack);
+  return escaped(asJson ? errorJson(error, withStack) : errorText(error, withStack));
 }
 
 function errorText(error: unknown, withStack: boolean): string {

@@ -3,7 +3,7 @@ import { Report } from '../src/report.ts';
 import type { TaskLog } from '../src/task-log.ts';
 import type { TaskLogEntry } from '../src/task-log-broker.ts';
 import { categorizeStatus } from '../src/task-status.ts';
-import { runIfMain, UsageError } from './command-line.ts';
+import { escaped, runIfMain, UsageError } from './command-line.ts';
 import type { Command, GivenOptions } from './command-line.ts';
 import { tableText } from './table.ts';
 
@@ -119,7 +119,7 @@ async function showTask(log: TaskLog, given: GivenOptions): Promise<void> {
   );
   lines.push(`report      ${report === null ? '-' : oneLine(`${report.type}: ${report.message}`)}`);
   if (report !== null && (report.data !== null || report.children.length > 0)) {
-    lines.push(JSON.stringify(report, null, 2));
+    lines.push(escaped(JSON.stringify(report, null, 2)));
   }
   await given.print(lines.join('\n'), task);
 }

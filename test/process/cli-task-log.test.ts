@@ -176,3 +176,38 @@ describe('task-log', () => {
     expect(stdout).toContain('75  the worker lost all its places');
   });
 });
+
+describe('what a task wrote', () => {
+  // Clear the screen, colours by a control character of the second set, and text that runs backwards.
+  const evil = 'Ada\u001b[2J\u009b31m\u202e\u{e0001}';
+
+  it('cannot steer the terminal, and is the same in JSON', async () => {
+    const other = await createQueueProject();
+    const opened = await openQueueProject(other);
+    try {
+      await opened.dispatcher.initialize();
+      await opened.taskLog.createContainer();
+      const id = await enqueueNamed(opened, 'hello', { name: evil }, evil);
+      await other.run('run-worker', ['--stop-when-empty']);
+
+      const outputs = await Promise.all([
+        other.run('task-log', [`--get-task=${id}`]),
+        other.run('task-log', [`--get-task=${id}`, '--json']),
+        other.run('task-log', ['--available']),
+        other.run('task-log', ['--available', '--json']),
+        other.run('task-log', [`--get-task=${evil}`]),
+        other.run('task-log', [`--get-task=${evil}`, '--json']),
+      ]);
+      for (const { stdout, stderr } of outputs) expect(stdout + stderr).not.toMatch(/(?!\n)\p{C}/u);
+      const [text, json] = outputs;
+      expect(text?.stdout).toContain('"greeting": "Hello Ada\\u001b[2J\\u009b31m\\u202e\\udb40\\udc01"');
+      expect(JSON.parse(json?.stdout ?? '')).toMatchObject({
+        taskLabel: evil,
+        report: { data: { greeting: `Hello ${evil}` } },
+      });
+    } finally {
+      await opened.close();
+      await other.remove();
+    }
+  });
+});
