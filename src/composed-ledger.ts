@@ -17,6 +17,7 @@ import type {
   TaskLogBroker,
   TaskLogEntry,
 } from './task-log-broker.ts';
+import { claimLeaseMs } from './task-transitions.ts';
 
 export interface ComposedLedgerOptions {
   /** Told of failures that a later step mends by itself: a debt that was not cleared, a message that was not settled. */
@@ -36,11 +37,6 @@ export function composeLedger(
   options: ComposedLedgerOptions = {},
 ): Ledger {
   return new ComposedLedger(broker, log, options);
-}
-
-/** A claim always ends before the lease of its message: the log is the judge. */
-export function claimLeaseMs(messageLeaseMs: number): number {
-  return messageLeaseMs > 2_000 ? messageLeaseMs - 1_000 : messageLeaseMs / 2;
 }
 
 class ComposedLedger implements Ledger {

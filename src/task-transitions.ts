@@ -57,6 +57,11 @@ function movedDebt(row: LogRow, pushAt: number): Changes {
   return row.pushAt === null ? {} : owing(row, pushAt);
 }
 
+/** Milliseconds that a claim is asked for. It ends before the lease of its message: the log is the judge. */
+export function claimLeaseMs(messageLeaseMs: number): number {
+  return messageLeaseMs > 2_000 ? messageLeaseMs - 1_000 : messageLeaseMs / 2;
+}
+
 export function isHeldBy(row: LogRow, token: string): boolean {
   return row.token === token && HELD_STATUSES.includes(row.status);
 }

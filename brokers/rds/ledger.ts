@@ -12,6 +12,7 @@ import type {
   Settlement,
   TaskAct,
 } from '../../src/task-log-broker.ts';
+import { claimLeaseMs } from '../../src/task-transitions.ts';
 import { LogTable } from './log-table.ts';
 import { deliveryOf, MessageTable, seqOf } from './message-table.ts';
 import type { ReadyMessage } from './message-table.ts';
@@ -204,11 +205,6 @@ export class RdsLedger implements Ledger {
     await this.#messages.putBack(session, back);
     return new Map(receipts.map((receipt) => [receipt, held.has(receipt)]));
   }
-}
-
-/** A claim ends before the lease of its message: the log is the judge. */
-function claimLeaseMs(messageLeaseMs: number): number {
-  return messageLeaseMs > 2_000 ? messageLeaseMs - 1_000 : messageLeaseMs / 2;
 }
 
 /** The first message of each task, and the others of the same tasks. */

@@ -1,8 +1,8 @@
-import { claimLeaseMs } from '../composed-ledger.ts';
 import type { Clock, Logger } from '../environment.ts';
 import type { EventBus } from '../events.ts';
 import type { BoundQueue } from '../queue.ts';
 import type { HeldTask } from '../task-log-broker.ts';
+import { claimLeaseMs } from '../task-transitions.ts';
 
 /** A task whose leases are renewed until it is let go. */
 export interface KeptTask {

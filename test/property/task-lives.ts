@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { claimLeaseMs } from '../../src/composed-ledger.ts';
+import { claimLeaseMs } from '../../src/task-transitions.ts';
 import type { Ledger } from '../../src/ledger.ts';
 import type { QueueBroker } from '../../src/queue-broker.ts';
 import type {
