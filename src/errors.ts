@@ -354,7 +354,7 @@ export function isNonRetryable(value: unknown): boolean {
 export function errorMessage(value: unknown): string {
   return readSafely(() => {
     const message: unknown = value instanceof Error ? value.message : value;
-    return typeof message === 'object' ? JSON.stringify(message) : String(message);
+    return typeof message === 'object' && message !== null ? JSON.stringify(message) : String(message);
   }, 'a value that cannot be read');
 }
 

@@ -55,7 +55,7 @@ describe('a handler that throws something odd', () => {
     const odd = defineTask({
       name: 'odd',
       run: () => {
-        const report: object = Object.create({ [Symbol.for('signalbox.report')]: true });
+        const report = Object.create({ [Symbol.for('signalbox.report')]: true }) as object;
         return report;
       },
     });
@@ -74,9 +74,9 @@ describe('policies that make no sense', () => {
   ])('are refused where they are written: %j', async (options) => {
     const { queueBroker } = memoryCore();
     const written = [
-      () => defineTask({ name: 'odd', ...(options as object), run: () => 1 }),
-      () => new Queue('odd', queueBroker, 1, options as object),
-      () => memoryCore({ defaults: options as object }),
+      () => defineTask({ name: 'odd', ...options, run: () => 1 }),
+      () => new Queue('odd', queueBroker, 1, options),
+      () => memoryCore({ defaults: options }),
     ];
     for (const write of written) {
       expect((await failureOf(async () => write())).code).toBe('INVALID_ARGUMENT');
