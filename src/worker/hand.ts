@@ -19,7 +19,7 @@ const MOST_AHEAD = 100;
 /** How long a task that has lapsed waits for the others to end, so that it begins alone. */
 const ALONE_WITHIN_MS = 1_500;
 /** How long nothing begins beside it: what kills a worker mostly does it soon, and a long task must not keep a worker to itself. */
-export const ALONE_FOR_MS = 10_000;
+export const ALONE_FOR_MS = 3_000;
 /** Weight of the newest run in the running mean. */
 const SMOOTHING = 0.1;
 
